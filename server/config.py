@@ -1,0 +1,87 @@
+"""Settings: one frozen object, read from the environment once, validated at start, handed on in parts."""
+
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated
+
+from cryptography.fernet import Fernet
+from pydantic import Field, HttpUrl, PostgresDsn, SecretStr, TypeAdapter, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Network = IPv4Network | IPv6Network
+
+
+def _comma_separated(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+class Settings(BaseSettings):
+    """What api and worker processes are told; each field is described in `.env.example`."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    database_url: SecretStr
+    public_base_url: str
+    encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode, Field(min_length=1)]
+    twilio_account_sid: str
+    twilio_auth_token: SecretStr
+    twilio_api_base_url: str | None = None
+    webhook_allowed_networks: Annotated[tuple[Network, ...], NoDecode] = ()
+    event_retention_days: Annotated[int, Field(ge=2, le=3650)] = 30
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr) -> SecretStr:
+        TypeAdapter(PostgresDsn).validate_python(value.get_secret_value())
+        return value
+
+    @field_validator("public_base_url", "twilio_api_base_url")
+    @classmethod
+    def _url_without_path(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        url = HttpUrl(value)
+        if url.path not in (None, "/") or url.query or url.fragment:
+            raise ValueError("must be scheme, host and port only")
+        return value.rstrip("/")
+
+    @field_validator("encryption_keys", mode="before")
+    @classmethod
+    def _key_list(cls, value: object) -> object:
+        return _comma_separated(value)
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _fernet_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in value:
+            Fernet(key.get_secret_value())
+        return value
+
+    @field_validator("webhook_allowed_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        parts = _comma_separated(value)
+        return [ip_network(part) for part in parts] if isinstance(parts, list) else parts
+
+    @property
+    def event_retention(self) -> timedelta:
+        """How long events stay in the log."""
+        return timedelta(days=self.event_retention_days)
+
+
+class LocalSettings(BaseSettings):
+    """What `python -m server run` is told; it makes the rest of `Settings` itself where the environment does not."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    common_services_port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    common_services_data_dir: Path = Path(".data")
+    database_url: SecretStr | None = None
+    envoy_bin: Path | None = None
+    public_base_url: str | None = None
+    twilio_account_sid: str | None = None
+    twilio_auth_token: SecretStr | None = None
+    twilio_api_base_url: str | None = None
