@@ -1,0 +1,121 @@
+"""PostgreSQL: one pool of psycopg connections for a process.
+
+Hot statements run on the psycopg connection itself, in autocommit, one round trip each; everything else goes through
+SQLAlchemy sessions on connections borrowed from the same pool. The notes of the measurements behind this are in
+`docs/decisions/0002-one-pool-two-ways.md`.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, ClassVar, TypeVar, cast
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.rows import BaseRowFactory, TupleRow
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy import DateTime, MetaData, NullPool
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.types import TypeEngine
+
+Row = TypeVar("Row")
+Parameters = Mapping[str, object]
+
+# How long a request waits for a connection before it answers UNAVAILABLE.
+_POOL_TIMEOUT_SECONDS = 5.0
+
+
+class Base(DeclarativeBase):
+    """The tables' common metadata: names of constraints are part of the schema, and every time has its zone."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[type, TypeEngine[Any]]] = {datetime: DateTime(timezone=True)}
+
+
+class Database:
+    """The pool. `open` it inside the running loop; it connects in the background and outlives a server's restart."""
+
+    def __init__(self, url: str, *, max_size: int) -> None:
+        self._pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
+            conninfo=url,
+            min_size=min(2, max_size),
+            max_size=max_size,
+            timeout=_POOL_TIMEOUT_SECONDS,
+            reconnect_timeout=60.0,
+            kwargs={"autocommit": True},
+            reset=_back_to_autocommit,
+            close_returns=True,
+            open=False,
+        )
+        self._engine = create_async_engine(
+            "postgresql+psycopg://", poolclass=NullPool, async_creator=self._borrow, pool_reset_on_return=None
+        )
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    async def open(self) -> None:
+        """Start the pool without waiting for a connection: a database that is down is a 503, not a crash."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+        await self._pool.close()
+
+    async def _borrow(self) -> AsyncConnection[TupleRow]:
+        connection = await self._pool.getconn()
+        await connection.set_autocommit(False)
+        return connection
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncSession]:
+        """One transaction in an ORM session; it commits when the block ends and rolls back when it raises."""
+        async with self._sessions.begin() as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        """A bare psycopg connection in autocommit."""
+        async with self._pool.connection() as connection:
+            yield connection
+
+    async def fetch_one(self, query: str, parameters: Parameters, row: BaseRowFactory[Row]) -> Row | None:
+        """Run one statement as its own transaction and answer its first row."""
+        async with self._pool.connection() as connection, connection.cursor(row_factory=row) as cursor:
+            await cursor.execute(_trusted(query), parameters)
+            return await cursor.fetchone()
+
+    async def fetch_all(self, query: str, parameters: Parameters, row: BaseRowFactory[Row]) -> list[Row]:
+        """Run one statement as its own transaction and answer all its rows."""
+        async with self._pool.connection() as connection, connection.cursor(row_factory=row) as cursor:
+            await cursor.execute(_trusted(query), parameters)
+            return await cursor.fetchall()
+
+    async def execute(self, query: str, parameters: Parameters | Sequence[object] = ()) -> int:
+        """Run one statement as its own transaction and answer how many rows it touched."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_trusted(query), parameters)
+            return cursor.rowcount
+
+
+async def _back_to_autocommit(connection: AsyncConnection[TupleRow]) -> None:
+    await connection.set_autocommit(True)
+
+
+def _trusted(query: str) -> sql.SQL:
+    """Statements are our own constants, assembled at import; values are always parameters."""
+    return sql.SQL(cast("Any", query))
+
+
+def violated_constraint(error: BaseException) -> str | None:
+    """The name of the constraint behind an IntegrityError of psycopg or SQLAlchemy."""
+    cause = getattr(error, "orig", error)
+    return cause.diag.constraint_name if isinstance(cause, psycopg.IntegrityError) else None

@@ -1,0 +1,13 @@
+"""Every table of the schema, for Alembic to compare with."""
+
+from server.accounts import tables as accounts
+from server.conversations import tables as conversations
+from server.db import Base
+from server.events import tables as events
+from server.messages import tables as messages
+from server.numbers import tables as numbers
+from server.webhooks import tables as webhooks
+
+DOMAINS = (accounts, conversations, events, messages, numbers, webhooks)
+
+METADATA = Base.metadata

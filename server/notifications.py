@@ -1,0 +1,104 @@
+"""LISTEN and NOTIFY. They only wake: what is due or new is always read from the tables.
+
+A process listens on one connection of its own. Notifications that workers and handlers send are collected and go out as
+one statement after the commit, so no hot transaction takes PostgreSQL's notify lock.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from enum import StrEnum
+
+import psycopg
+import structlog
+
+from server.db import Database
+
+log = structlog.get_logger()
+
+_RECONNECT_SECONDS = 0.5
+
+
+class Channel(StrEnum):
+    """What a process can be woken for."""
+
+    MESSAGES = "cs_messages"  # messages may be due
+    OUTBOX = "cs_outbox"  # events wait for the relay
+    EVENTS = "cs_events"  # the log has grown
+    DELIVERIES = "cs_deliveries"  # webhook deliveries may be due
+    API_KEYS = "cs_api_keys"  # the key of the payload's hash has ended
+
+
+class Notifications:
+    """The process's ear and mouth; `run` lives as long as the process."""
+
+    def __init__(self, url: str, db: Database) -> None:
+        self._url = url
+        self._db = db
+        self._listeners: dict[Channel, list[Callable[[str], None]]] = defaultdict(list)
+        self._on_disconnect: list[Callable[[], None]] = []
+        self._on_connect: list[Callable[[], None]] = []
+        self._outgoing: set[Channel] = set()
+        self._has_outgoing = asyncio.Event()
+
+    def listen(self, channel: Channel, callback: Callable[[str], None]) -> None:
+        """Call back with the payload of each notification; to be said before `run`."""
+        self._listeners[channel].append(callback)
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        """Call back whenever listening begins (again): notifications before that were not heard."""
+        self._on_connect.append(callback)
+
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Call back whenever listening ends."""
+        self._on_disconnect.append(callback)
+
+    def wake(self, channel: Channel) -> asyncio.Event:
+        """An event that is set at each notification and at each reconnect; its one waiter clears it."""
+        event = asyncio.Event()
+        self.listen(channel, lambda _payload: event.set())
+        self.on_connect(event.set)
+        return event
+
+    def notify(self, *channels: Channel) -> None:
+        """Wake the listeners of all processes soon; losing it costs them one poll interval."""
+        self._outgoing.update(channels)
+        self._has_outgoing.set()
+
+    async def run(self) -> None:
+        """Listen and send until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._send())
+
+    async def _send(self) -> None:
+        while True:
+            await self._has_outgoing.wait()
+            self._has_outgoing.clear()
+            channels, self._outgoing = sorted(self._outgoing), set()
+            try:
+                await self._db.execute("SELECT pg_notify(c, '') FROM unnest(%s::text[]) AS c", (channels,))
+            except psycopg.OperationalError as error:
+                log.warning("notifications.unsent", channels=channels, error=str(error))
+                await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(
+                    self._url, autocommit=True, keepalives_idle=5, keepalives_interval=2, keepalives_count=2
+                ) as connection:
+                    for channel in self._listeners:
+                        await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+                    for callback in self._on_connect:
+                        callback()
+                    try:
+                        async for notification in connection.notifies():
+                            for listener in self._listeners[Channel(notification.channel)]:
+                                listener(notification.payload)
+                    finally:
+                        for callback in self._on_disconnect:
+                            callback()
+            except psycopg.OperationalError as error:
+                log.warning("notifications.disconnected", error=str(error))
+            await asyncio.sleep(_RECONNECT_SECONDS)

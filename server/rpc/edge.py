@@ -1,0 +1,121 @@
+"""The edge of every RPC: authentication, errors, one canonical log line. Handlers below it hold no `try`."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+
+from server.rpc import errors
+from server.rpc.auth import Gate, access_of
+
+log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+# Handlers of all message types pass through here; what they take and answer is grpc's business.
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+# Infrastructure that every gRPC client and proxy may ask, without credentials.
+_PUBLIC_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Wraps every handler of ours, once."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Answer the wrapped handler of the method."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is not None:
+            return wrapped
+        handler = await continuation(handler_call_details)
+        if handler is None or method.startswith(_PUBLIC_SERVICES):
+            return handler
+        self._wrapped[method] = wrapped = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            )
+        assert handler.unary_stream is not None, f"{method} is neither unary nor a server stream"
+        return grpc.unary_stream_rpc_method_handler(
+            self._stream(method, handler.unary_stream), handler.request_deserializer, handler.response_serializer
+        )
+
+    def _unary(self, method: str, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        access = access_of(method)
+
+        async def handle(request: Any, context: Context) -> Any:
+            call = _Call(method, context)
+            try:
+                call.caller = await self._gate.enter(access, call.metadata.get("authorization"))
+                response = await behavior(request, context)
+            except Exception as error:  # noqa: BLE001 the one place where a handler's errors end
+                await call.fail(error)
+                raise AssertionError("abort raises") from error
+            call.finish(grpc.StatusCode.OK)
+            return response
+
+        return handle
+
+    def _stream(self, method: str, behavior: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        access = access_of(method)
+
+        async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
+            call = _Call(method, context)
+            try:
+                call.caller = await self._gate.enter(access, call.metadata.get("authorization"))
+                async for response in behavior(request, context):
+                    yield response
+            except Exception as error:  # noqa: BLE001 the one place where a handler's errors end
+                await call.fail(error)
+            else:
+                call.finish(grpc.StatusCode.OK)
+
+        return handle
+
+
+class _Call:
+    """One call, for its log line and its end."""
+
+    def __init__(self, method: str, context: Context) -> None:
+        self.method = method
+        self.context = context
+        self.metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        self.caller: Any = None
+        self._began = time.perf_counter()
+
+    def finish(self, code: grpc.StatusCode, reason: str | None = None) -> None:
+        log.info(
+            "rpc.finished",
+            method=self.method,
+            code=code.name,
+            reason=reason,
+            bearer_id=self.caller.bearer_id if self.caller else None,
+            request_id=self.metadata.get("x-request-id"),
+            duration_ms=round((time.perf_counter() - self._began) * 1000, 2),
+        )
+
+    async def fail(self, error: Exception) -> None:
+        """Tell the caller what it may know, and the log the rest; ends the call by raising."""
+        failure = errors.failure_of(error)
+        if failure is None:
+            log.error("rpc.fault", method=self.method, exc_info=error)
+            failure = errors.INTERNAL
+        elif failure.code is grpc.StatusCode.UNAVAILABLE:
+            log.warning("rpc.unavailable", method=self.method, error=str(error))
+        self.finish(failure.code, failure.reason)
+        transcoded = "x-envoy-original-path" in self.metadata
+        await self.context.abort_with_status(errors.RpcStatus(failure, transcoded=transcoded))

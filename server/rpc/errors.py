@@ -1,0 +1,140 @@
+"""The one place where an exception becomes a status: for gRPC a `google.rpc.Status` with details, for REST the documented
+JSON body, which Envoy's Lua filter takes from the trailing header `x-error-body` as it is."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import psycopg
+import sqlalchemy.exc
+from google.protobuf import any_pb2, json_format
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+from server import errors
+
+DOMAIN = "commonservices"
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+# gRPC code -> HTTP status, as google.rpc.Code documents it; UNAUTHENTICATED is 403 because the API is documented so.
+_HTTP_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 403,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+}
+
+_CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+}
+
+# What a database that is down, restarting or out of connections raises. Statement errors are faults of ours instead.
+DATABASE_DOWN = (
+    psycopg.OperationalError,
+    psycopg.errors.AdminShutdown,
+    PoolTimeout,
+    PoolClosed,
+    TooManyRequests,
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a caller is told of an error."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    violations: Sequence[errors.FieldViolation] = ()
+
+    @property
+    def http_status(self) -> int:
+        """The status of the REST answer."""
+        return _HTTP_STATUS[self.code]
+
+    def details(self) -> list[Message]:
+        """google.rpc details: ErrorInfo, and BadRequest when fields were bad."""
+        details: list[Message] = [
+            error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
+        ]
+        if self.violations:
+            details.append(
+                error_details_pb2.BadRequest(
+                    field_violations=[
+                        error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+                        for v in self.violations
+                    ]
+                )
+            )
+        return details
+
+    def status_proto(self) -> status_pb2.Status:
+        """The `google.rpc.Status` of gRPC's status details."""
+        packed = []
+        for detail in self.details():
+            any_detail = any_pb2.Any()
+            any_detail.Pack(detail)
+            packed.append(any_detail)
+        return status_pb2.Status(code=self.code.value[0], message=self.message, details=packed)
+
+    def rest_body(self) -> str:
+        """The documented error body, in ASCII because it travels in a header."""
+        details = [
+            {"@type": f"type.googleapis.com/{d.DESCRIPTOR.full_name}"} | json_format.MessageToDict(d)
+            for d in self.details()
+        ]
+        error = {
+            "code": self.http_status,
+            "status": self.code.name,
+            "message": self.message,
+            "reason": self.reason,
+            "details": details,
+        }
+        return json.dumps({"error": error}, separators=(",", ":"))
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """What the caller is told; None for a fault of ours, of which nobody is told more than INTERNAL."""
+    if isinstance(error, errors.DomainError):
+        code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
+        violations = error.violations if isinstance(error, errors.InvalidArgument) else ()
+        return Failure(code, error.reason, error.message, error.metadata, violations)
+    cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+    if isinstance(cause, DATABASE_DOWN):
+        return Failure(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", "the database cannot be reached now; try again")
+    return None
+
+
+INTERNAL = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", "internal error")
+
+
+class RpcStatus(grpc.Status):
+    """What `abort_with_status` takes: it replaces trailing metadata set before, so everything is in here."""
+
+    def __init__(self, failure: Failure, *, transcoded: bool) -> None:
+        self.code = failure.code
+        # The header block has a limit; the whole text is in the details.
+        self.details = failure.message[:1000]
+        metadata: Metadata = (("grpc-status-details-bin", failure.status_proto().SerializeToString()),)
+        if transcoded:
+            metadata += (("x-http-code", str(failure.http_status)), ("x-error-body", failure.rest_body()))
+        self.trailing_metadata = metadata

@@ -1,0 +1,125 @@
+"""Checks of a request's fields that end in one answer naming every bad field at once.
+
+Shapes (lengths, words, counts) are stated in the .proto files; a use case adds what only it can know within
+`with checking(request) as bad:`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import phonenumbers
+import protovalidate
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from server.errors import FieldViolation, InvalidArgument
+
+# More than these are not told: an answer's header block is limited.
+_MOST_VIOLATIONS = 50
+
+# Not a local number without its area code, which the library counts as possible too.
+_POSSIBLE = phonenumbers.ValidationResult.IS_POSSIBLE
+
+_validator = protovalidate.Validator()
+
+
+class FieldChecks:
+    """The violations found so far."""
+
+    def __init__(self, violations: list[FieldViolation]) -> None:
+        self.violations = violations
+
+    def add(self, field: str, description: str) -> None:
+        """Say that a field is bad; the first thing said of a field is kept."""
+        if all(v.field != field for v in self.violations):
+            self.violations.append(FieldViolation(field, description))
+
+    def phone_number(self, field: str, value: str) -> str:
+        """The number in E.164, a number without a country code read as one of the US; bad ones are answered as given."""
+        try:
+            number = phonenumbers.parse(value, "US")
+        except phonenumbers.NumberParseException:
+            number = None
+        if number is None or number.extension or phonenumbers.is_possible_number_with_reason(number) != _POSSIBLE:
+            self.add(field, "is not a possible phone number; give E.164, such as +12065550100")
+            return value
+        return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+    def http_url(self, field: str, value: str) -> str:
+        """An absolute http or https URL with a host and without credentials."""
+        try:
+            parts = urlsplit(value)
+            port_is_number = parts.port is None or parts.port > 0
+        except ValueError:
+            self.add(field, "is not a URL")
+            return value
+        if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_number:
+            self.add(field, "is not an absolute http or https URL")
+        elif parts.username or parts.password:
+            self.add(field, "must not carry credentials")
+        elif any(c.isspace() or not c.isprintable() for c in value):
+            self.add(field, "must not contain spaces or control characters")
+        return value
+
+    def time(self, field: str, value: Timestamp) -> datetime | None:
+        """The time in UTC, None where it is out of range."""
+        try:
+            return value.ToDatetime(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            self.add(field, "is out of range")
+            return None
+
+    def raise_if_any(self) -> None:
+        """Raise InvalidArgument with what was found."""
+        if self.violations:
+            raise InvalidArgument(self.violations[:_MOST_VIOLATIONS])
+
+
+@contextmanager
+def checking(request: Message) -> Iterator[FieldChecks]:
+    """Begin with the violations of the schema's rules and raise InvalidArgument at the end of the block if any came up."""
+    checks = FieldChecks([_violation(v) for v in _validator.collect_violations(request)])
+    if b"\x00" in request.SerializeToString():
+        for path in _strings_with_nul(request):
+            checks.add(path, "must not contain the NUL character")
+    yield checks
+    checks.raise_if_any()
+
+
+def check(request: Message) -> None:
+    """Raise InvalidArgument if the request breaks rules of the schema."""
+    with checking(request):
+        pass
+
+
+def parse_uuid(value: str) -> UUID | None:
+    """The UUID, or None where it is none: an id that cannot exist is not found rather than malformed."""
+    try:
+        return UUID(value)
+    except ValueError:
+        return None
+
+
+def _violation(violation: protovalidate.Violation) -> FieldViolation:
+    proto = violation.proto
+    path = ""
+    for element in proto.field.elements:
+        path += f".{element.field_name}" if path else element.field_name
+        if element.subscript is not None and element.subscript.field == "index":
+            path += f"[{element.subscript.value}]"
+    return FieldViolation(path, proto.message)
+
+
+def _strings_with_nul(message: Message, prefix: str = "") -> Iterator[str]:
+    for field, value in message.ListFields():
+        values = value if field.is_repeated else [value]
+        for index, item in enumerate(values):
+            path = f"{prefix}{field.name}[{index}]" if field.is_repeated else f"{prefix}{field.name}"
+            if field.type == FieldDescriptor.TYPE_STRING and "\x00" in item:
+                yield path
+            elif field.type == FieldDescriptor.TYPE_MESSAGE:
+                yield from _strings_with_nul(item, f"{path}.")
