@@ -1,0 +1,154 @@
+"""Sends messages through one Twilio account, or through the sandbox, which speaks the same protocol."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from twilio.base.exceptions import TwilioException
+
+from server.providers.ports import (
+    MessageReport,
+    OutboundMessage,
+    ProviderFailure,
+    ProviderOutcomeUnknown,
+    ProviderRejected,
+    ProviderUnavailable,
+)
+from server.providers.twilio import statuses
+from server.providers.twilio.client import NoAnswer, NotReached, Refusal, TwilioClient
+
+if TYPE_CHECKING:
+    from twilio.rest.api.v2010.account.message import MessageInstance
+
+# Twilio has room later: too many requests, the sender's queue is full, the account's queue is full.
+_LATER = frozenset({20429, 21611, 30001})
+
+# The account, its credentials or its address are wrong: an operator puts that right, and the message can go then.
+_OPERATOR = frozenset({10001, 20003, 20005, 20404, 30002})
+
+# Twilio's times are whole seconds of its own clock.
+_CLOCK_SLACK = timedelta(minutes=1)
+
+# What a trial account's texts begin with; without cutting it off no copy would ever be found there.
+_TRIAL_PREFIX = "Sent from your Twilio trial account - "
+
+_PAGE_SIZE = 100
+
+
+class TwilioMessageSender:
+    """ports.MessageSender over Twilio's Messages resource; made inside a running event loop."""
+
+    def __init__(
+        self,
+        *,
+        account_sid: str,
+        auth_token: str,
+        public_base_url: str,
+        api_base_url: str | None = None,
+        connections: int = 100,
+    ) -> None:
+        self._client = TwilioClient(
+            account_sid=account_sid, auth_token=auth_token, base_url=api_base_url, connections=connections
+        )
+        self._public_base_url = public_base_url
+
+    async def send(self, message: OutboundMessage) -> MessageReport:
+        """Hand the message over; the status callback names it, so it is known even if the answer never arrives."""
+        try:
+            created = await self._client.messages.create_async(**self._parameters(message))
+        except NotReached as error:
+            raise ProviderUnavailable(str(error)) from error
+        except NoAnswer as error:
+            raise ProviderOutcomeUnknown(str(error)) from error
+        except Refusal as refusal:
+            raise _create_failure(refusal) from refusal
+        if not created.sid or not created.status:
+            raise ProviderOutcomeUnknown("the answer names no message")
+        return _report(created)
+
+    async def find_copies(self, message: OutboundMessage, *, since: datetime) -> list[MessageReport]:
+        """Twilio's messages like this one, oldest first.
+
+        There is no filter on DateSent because a message that waits to be sent has no such date. With a messaging
+        service the sender may not be chosen yet either, so there the list is by receiver and our own eyes.
+        """
+        filters: dict[str, Any] = {"to": message.receiver_number}
+        if message.messaging_service_sid is None:
+            filters["from_"] = message.sender_number
+        earliest = since.astimezone(UTC) - _CLOCK_SLACK
+        copies: list[MessageReport] = []
+        try:
+            async for found in await self._client.messages.stream_async(**filters, page_size=_PAGE_SIZE):
+                if found.date_created < earliest:
+                    break
+                if _is_copy(found, message):
+                    copies.append(_report(found))
+        except Refusal as refusal:
+            raise _unavailable(refusal) from refusal
+        except (NotReached, NoAnswer, TwilioException) as error:
+            raise ProviderUnavailable(str(error)) from error
+        copies.reverse()
+        return copies
+
+    async def aclose(self) -> None:
+        """Close the pooled connections."""
+        await self._client.aclose()
+
+    def _parameters(self, message: OutboundMessage) -> dict[str, Any]:
+        parameters: dict[str, Any] = {
+            "to": message.receiver_number,
+            "from_": message.sender_number,
+            "status_callback": _status_callback(self._public_base_url, message.message_uuid),
+        }
+        if message.message_body:
+            parameters["body"] = message.message_body
+        if message.media_urls:
+            parameters["media_url"] = list(message.media_urls)
+        if message.messaging_service_sid is not None:
+            parameters["messaging_service_sid"] = message.messaging_service_sid
+        if message.message_type == "mms":
+            parameters["send_as_mms"] = True
+        return parameters
+
+
+def _status_callback(public_base_url: str, message_uuid: UUID) -> str:
+    return f"{public_base_url}/api/v1/twilio_requests/webhook_message_updates?message_uuid={message_uuid}"
+
+
+def _report(message: "MessageInstance") -> MessageReport:
+    return statuses.report(
+        message_sid=message.sid,
+        provider_status=message.status,
+        error_code=None if message.error_code is None else str(message.error_code),
+    )
+
+
+def _is_copy(found: "MessageInstance", message: OutboundMessage) -> bool:
+    text = "" if found.body is None else found.body.removeprefix(_TRIAL_PREFIX)
+    return (
+        found.direction.startswith("outbound")
+        and found.from_ in (message.sender_number, None)
+        and text == message.message_body
+        and int(found.num_media) == len(message.media_urls)
+    )
+
+
+def _unavailable(refusal: Refusal) -> ProviderUnavailable:
+    return ProviderUnavailable(str(refusal), retry_after=refusal.retry_after)
+
+
+def _create_failure(refusal: Refusal) -> ProviderFailure:
+    """What a refused create means.
+
+    429 and 503 are said before any work is begun, so nothing was taken. 500, 502 and 504 are said by something that
+    gave up midway: Twilio has no idempotent create, so the message may be on its way, and is looked for before it is
+    sent again. Sending at once risks a parent's second text, looking costs one list. Only a code of Twilio's own
+    rejects for good; without one somebody in between answered, and no accepted message is dropped for that.
+    """
+    if refusal.status in (429, 503) or refusal.code in _LATER:
+        return _unavailable(refusal)
+    if refusal.status >= 500:
+        return ProviderOutcomeUnknown(str(refusal))
+    if refusal.status == 401 or refusal.code is None or refusal.code in _OPERATOR:
+        return _unavailable(refusal)
+    return ProviderRejected(statuses.provider_error(str(refusal.code)))
