@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.rows import BaseRowFactory, TupleRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 from sqlalchemy import DateTime, MetaData, NullPool
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -24,6 +24,9 @@ Parameters = Mapping[str, object]
 
 # How long a request waits for a connection before it answers UNAVAILABLE.
 _POOL_TIMEOUT_SECONDS = 5.0
+
+# What a database that is down, restarting or out of connections raises; other errors of statements are faults of ours.
+DATABASE_DOWN = (psycopg.OperationalError, PoolTimeout, PoolClosed, TooManyRequests)
 
 
 class Base(DeclarativeBase):
@@ -104,6 +107,14 @@ class Database:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_trusted(query), parameters)
             return cursor.rowcount
+
+
+async def driver_connection(tx: AsyncSession) -> AsyncConnection[TupleRow]:
+    """The psycopg connection under a session, inside its transaction, for statements that are also used without one."""
+    raw = await (await tx.connection()).get_raw_connection()
+    connection = raw.driver_connection
+    assert isinstance(connection, AsyncConnection)
+    return connection
 
 
 async def _back_to_autocommit(connection: AsyncConnection[TupleRow]) -> None:

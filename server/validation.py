@@ -39,7 +39,7 @@ class FieldChecks:
             self.violations.append(FieldViolation(field, description))
 
     def phone_number(self, field: str, value: str) -> str:
-        """The number in E.164, a number without a country code read as one of the US; bad ones are answered as given."""
+        """The number in E.164, without a country code read as a US number; a bad one is answered as given."""
         try:
             number = phonenumbers.parse(value, "US")
         except phonenumbers.NumberParseException:
@@ -81,7 +81,7 @@ class FieldChecks:
 
 @contextmanager
 def checking(request: Message) -> Iterator[FieldChecks]:
-    """Begin with the violations of the schema's rules and raise InvalidArgument at the end of the block if any came up."""
+    """Begin with the violations of the schema's rules; at the end of the block raise InvalidArgument if any came up."""
     checks = FieldChecks([_violation(v) for v in _validator.collect_violations(request)])
     if b"\x00" in request.SerializeToString():
         for path in _strings_with_nul(request):
@@ -107,7 +107,7 @@ def parse_uuid(value: str) -> UUID | None:
 def _violation(violation: protovalidate.Violation) -> FieldViolation:
     proto = violation.proto
     path = ""
-    for element in proto.field.elements:
+    for element in proto.field.elements if proto.field else ():
         path += f".{element.field_name}" if path else element.field_name
         if element.subscript is not None and element.subscript.field == "index":
             path += f"[{element.subscript.value}]"

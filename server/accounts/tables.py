@@ -1,4 +1,4 @@
-"""Bearers, their API keys, and the request ids that creates were made with."""
+"""Bearers and their API keys."""
 
 from datetime import datetime
 
@@ -27,7 +27,8 @@ class BearerRow(Base):
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     bearer_name: Mapped[str]
     bearer_type: Mapped[str]
-    callback_url: Mapped[str]
+    # None: the bearer was made by the create-admin command and has not named one yet.
+    callback_url: Mapped[str | None]
     username: Mapped[str]
     password_encrypted: Mapped[bytes | None] = mapped_column(LargeBinary)
     signing_secret_encrypted: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -50,16 +51,3 @@ class ApiKeyRow(Base):
     token_prefix: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_used_at: Mapped[datetime | None]
-
-
-class IdempotencyKeyRow(Base):
-    """A create that carried a request id, and its answer, encrypted because it may hold a token."""
-
-    __tablename__ = "idempotency_keys"
-    __table_args__ = (CheckConstraint("octet_length(fingerprint) = 32", name="fingerprint_is_sha256"),)
-
-    bearer_id: Mapped[int] = mapped_column(ForeignKey("bearers.id"), primary_key=True)
-    request_id: Mapped[str] = mapped_column(primary_key=True)
-    fingerprint: Mapped[bytes] = mapped_column(LargeBinary)
-    response_encrypted: Mapped[bytes] = mapped_column(LargeBinary)
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

@@ -32,7 +32,7 @@ def new_event(*, event_type: str, bearer_id: int, resource_uuid: UUID, sequence:
     )
 
 
-def parameters(event: pb.Event, *, callback_url: str) -> Parameters:
+def parameters(event: pb.Event, *, callback_url: str | None) -> Parameters:
     """The parameters of `append_from`."""
     return {
         "event_id": event.event_id,

@@ -28,7 +28,8 @@ class EventRow(Base):
     type: Mapped[str]
     resource_uuid: Mapped[UUID]
     sequence: Mapped[int]
-    callback_url: Mapped[str]
+    # Where the event is delivered; None where neither request, conversation nor bearer names a URL.
+    callback_url: Mapped[str | None]
     occurred_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # A serialised commonservices.v1.Event without cursor: the resource as it was after the change.
     payload: Mapped[bytes] = mapped_column(LargeBinary)

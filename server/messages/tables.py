@@ -41,7 +41,7 @@ class MessageRow(Base):
     media_urls: Mapped[list[str]] = mapped_column(ARRAY(Text))
     message_type: Mapped[str]
     priority: Mapped[str]
-    callback_url: Mapped[str]
+    callback_url: Mapped[str | None]
     internal_status: Mapped[str]
     provider_status: Mapped[str | None]
     # The rank of provider_status: a report of a lower or equal rank is late or repeated. -1 before any.

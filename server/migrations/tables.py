@@ -1,5 +1,6 @@
 """Every table of the schema, for Alembic to compare with."""
 
+from server import idempotency
 from server.accounts import tables as accounts
 from server.conversations import tables as conversations
 from server.db import Base
@@ -8,6 +9,6 @@ from server.messages import tables as messages
 from server.numbers import tables as numbers
 from server.webhooks import tables as webhooks
 
-DOMAINS = (accounts, conversations, events, messages, numbers, webhooks)
+MODULES = (accounts, conversations, events, idempotency, messages, numbers, webhooks)
 
 METADATA = Base.metadata

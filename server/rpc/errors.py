@@ -1,19 +1,18 @@
-"""The one place where an exception becomes a status: for gRPC a `google.rpc.Status` with details, for REST the documented
-JSON body, which Envoy's Lua filter takes from the trailing header `x-error-body` as it is."""
+"""The one place where an exception becomes a status: for gRPC a `google.rpc.Status` with details, for REST the
+documented JSON body, which Envoy's Lua filter takes from the trailing header `x-error-body` as it is."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import grpc
-import psycopg
 import sqlalchemy.exc
 from google.protobuf import any_pb2, json_format
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from server import errors
+from server.db import DATABASE_DOWN
 
 DOMAIN = "commonservices"
 
@@ -45,15 +44,6 @@ _CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
-
-# What a database that is down, restarting or out of connections raises. Statement errors are faults of ours instead.
-DATABASE_DOWN = (
-    psycopg.OperationalError,
-    psycopg.errors.AdminShutdown,
-    PoolTimeout,
-    PoolClosed,
-    TooManyRequests,
-)
 
 
 @dataclass(frozen=True)

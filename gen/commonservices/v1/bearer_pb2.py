@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ommonservices/v1/bearer.proto\x12\x11\x63ommonservices.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x02\n\x06\x42\x65\x61rer\x12\x0e\n\x02id\x18\x01 \x01(\rR\x02id\x12\x1f\n\x0b\x62\x65\x61rer_name\x18\x02 \x01(\tR\nbearerName\x12\x1f\n\x0b\x62\x65\x61rer_type\x18\x03 \x01(\tR\nbearerType\x12!\n\x0c\x63\x61llback_url\x18\x04 \x01(\tR\x0b\x63\x61llbackUrl\x12\x1a\n\x08username\x18\x05 \x01(\tR\x08username\x12\x39\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12*\n\x0esigning_secret\x18\x08 \x01(\tH\x00R\rsigningSecret\x88\x01\x01\x42\x11\n\x0f_signing_secret\"\x82\x01\n\rSigningSecret\x12%\n\x0esigning_secret\x18\x01 \x01(\tR\rsigningSecret\x12J\n\x13previous_expires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x11previousExpiresAtb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ommonservices/v1/bearer.proto\x12\x11\x63ommonservices.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\x02\n\x06\x42\x65\x61rer\x12\x0e\n\x02id\x18\x01 \x01(\rR\x02id\x12\x1f\n\x0b\x62\x65\x61rer_name\x18\x02 \x01(\tR\nbearerName\x12\x1f\n\x0b\x62\x65\x61rer_type\x18\x03 \x01(\tR\nbearerType\x12&\n\x0c\x63\x61llback_url\x18\x04 \x01(\tH\x00R\x0b\x63\x61llbackUrl\x88\x01\x01\x12\x1a\n\x08username\x18\x05 \x01(\tR\x08username\x12\x39\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12*\n\x0esigning_secret\x18\x08 \x01(\tH\x01R\rsigningSecret\x88\x01\x01\x42\x0f\n\r_callback_urlB\x11\n\x0f_signing_secret\"\x82\x01\n\rSigningSecret\x12%\n\x0esigning_secret\x18\x01 \x01(\tR\rsigningSecret\x12J\n\x13previous_expires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x11previousExpiresAtb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'commonservices.v1.bearer_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BEARER']._serialized_start=87
-  _globals['_BEARER']._serialized_end=421
-  _globals['_SIGNINGSECRET']._serialized_start=424
-  _globals['_SIGNINGSECRET']._serialized_end=554
+  _globals['_BEARER']._serialized_end=443
+  _globals['_SIGNINGSECRET']._serialized_start=446
+  _globals['_SIGNINGSECRET']._serialized_end=576
 # @@protoc_insertion_point(module_scope)

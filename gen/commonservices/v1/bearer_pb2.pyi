@@ -38,7 +38,9 @@ class Bearer(_message.Message):
     bearer_type: _builtins.str
     """`Admin` (everything), `Application` or `User` (their own bearer's resources)."""
     callback_url: _builtins.str
-    """Where events go when neither the request nor the conversation names a callback_url."""
+    """Where events go when neither the request nor the conversation names a callback_url. Absent only for a bearer made by
+    the create-admin command that has not named one yet.
+    """
     username: _builtins.str
     """User name of the basic authentication sent to callback URLs. The password is never shown."""
     signing_secret: _builtins.str
@@ -57,18 +59,23 @@ class Bearer(_message.Message):
         id: _builtins.int = ...,
         bearer_name: _builtins.str = ...,
         bearer_type: _builtins.str = ...,
-        callback_url: _builtins.str = ...,
+        callback_url: _builtins.str | None = ...,
         username: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         signing_secret: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_signing_secret", b"_signing_secret", "created_at", b"created_at", "signing_secret", b"signing_secret", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url", "_signing_secret", b"_signing_secret", "callback_url", b"callback_url", "created_at", b"created_at", "signing_secret", b"signing_secret", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_signing_secret", b"_signing_secret", "bearer_name", b"bearer_name", "bearer_type", b"bearer_type", "callback_url", b"callback_url", "created_at", b"created_at", "id", b"id", "signing_secret", b"signing_secret", "updated_at", b"updated_at", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url", "_signing_secret", b"_signing_secret", "bearer_name", b"bearer_name", "bearer_type", b"bearer_type", "callback_url", b"callback_url", "created_at", b"created_at", "id", b"id", "signing_secret", b"signing_secret", "updated_at", b"updated_at", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__callback_url: _TypeAlias = _typing.Literal["callback_url"]  # noqa: Y015
+    _WhichOneofArgType__callback_url: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url"]  # noqa: Y015
     _WhichOneofReturnType__signing_secret: _TypeAlias = _typing.Literal["signing_secret"]  # noqa: Y015
     _WhichOneofArgType__signing_secret: _TypeAlias = _typing.Literal["_signing_secret", b"_signing_secret"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__callback_url) -> _WhichOneofReturnType__callback_url | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__signing_secret) -> _WhichOneofReturnType__signing_secret | None: ...
 
 Global___Bearer: _TypeAlias = Bearer  # noqa: Y015

@@ -31,8 +31,8 @@ Identified = TypeVar("Identified", bound=HasId)
 class Page:
     """The page a list request asks for.
 
-    `after_id` is the id of the last row of the page before, None on the first page. Fetch `limit` rows, which is one more
-    than the page holds: `cut` tells whether there is a next page by it.
+    `after_id` is the id of the last row of the page before, None on the first page. Fetch `limit` rows, which is
+    one more than the page holds: `cut` tells whether there is a next page by it.
     """
 
     def __init__(self, request: Message) -> None:
