@@ -1,0 +1,52 @@
+.PHONY: help setup gen fmt lint lint-python lint-protos lint-gen test check run lock
+BIN := .venv/bin
+OUT := .
+# buf finds its plugins on the path.
+gen fmt lint-python lint-protos lint-gen: export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: .venv/synced ## Make .venv with what the lock file says; `run` and `test` do it too
+
+.venv/synced: requirements-dev.lock
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed as python3." >&2; exit 1; }
+	@python3 -m venv .venv && sed -n '/^uv==/,/# via/p' $< > .venv/uv.txt
+	@{ $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r .venv/uv.txt && $(BIN)/uv pip sync -q --python .venv --require-hashes --compile-bytecode $<; } \
+		|| $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+run: setup ## Run everything on this machine; settings are in .env.example
+	@$(BIN)/python -m server run
+
+test: setup ## Run all tests
+	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+check: lint test ## What CI runs
+
+lint: lint-python lint-protos lint-gen ## Check formats, rules, types, imports and protos, and that gen/ is not stale
+
+lint-python: setup
+	ruff format --check && ruff check && mypy && lint-imports
+
+lint-protos: setup
+	buf lint && buf format -d --exit-code --path protos/commonservices
+	@git rev-parse -q --verify main > /dev/null || echo "no branch main here: buf breaking has nothing to compare with"
+	git rev-parse -q --verify main > /dev/null || exit 0; buf breaking --against '.git#branch=main'
+
+lint-gen: setup
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && $(MAKE) -s gen OUT="$$made" \
+		&& diff -r -x __pycache__ -x pyproject.toml -x build -x '*.egg-info' gen "$$made/gen" && cmp envoy/descriptor.binpb "$$made/envoy/descriptor.binpb" \
+		|| { echo "gen/ or envoy/descriptor.binpb is stale: run make gen" >&2; exit 1; }
+
+gen: setup ## Generate gen/ and Envoy's descriptors from protos/
+	rm -rf $(OUT)/gen/commonservices $(OUT)/gen/buf && buf generate -o $(OUT)
+	touch $(OUT)/gen/commonservices/py.typed $(OUT)/gen/buf/py.typed && mkdir -p $(OUT)/envoy
+	buf build --exclude-source-info --as-file-descriptor-set -o $(OUT)/envoy/descriptor.binpb
+
+fmt: setup ## Format the code and the protos
+	ruff format && ruff check --fix
+	buf format -w --path protos/commonservices
+
+lock: setup ## Bring both lock files up to date
+	.venv/bin/uv pip compile
