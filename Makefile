@@ -41,7 +41,7 @@ lint-gen: setup
 
 gen: setup ## Generate gen/ and Envoy's descriptors from protos/
 	rm -rf $(OUT)/gen/commonservices $(OUT)/gen/buf && buf generate -o $(OUT)
-	touch $(OUT)/gen/commonservices/py.typed $(OUT)/gen/buf/py.typed && mkdir -p $(OUT)/envoy
+	touch $(OUT)/gen/commonservices/v1/py.typed $(OUT)/gen/buf/validate/py.typed && mkdir -p $(OUT)/envoy
 	buf build --exclude-source-info --as-file-descriptor-set -o $(OUT)/envoy/descriptor.binpb
 
 fmt: setup ## Format the code and the protos
