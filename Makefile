@@ -1,6 +1,8 @@
 .PHONY: help setup gen fmt lint lint-python lint-protos lint-gen test check run lock
 BIN := .venv/bin
 OUT := .
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' pyproject.toml
 # buf finds its plugins on the path.
 gen fmt lint-python lint-protos lint-gen: export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -48,5 +50,6 @@ fmt: setup ## Format the code and the protos
 	ruff format && ruff check --fix
 	buf format -w --path protos/commonservices
 
-lock: setup ## Bring both lock files up to date
-	.venv/bin/uv pip compile
+lock: setup ## Lock what pyproject.toml asks for now
+	$(COMPILE) --extra envoy -o requirements.lock
+	$(COMPILE) --all-extras -c requirements.lock -o requirements-dev.lock
