@@ -15,7 +15,7 @@ class MessageRow(Base):
     __tablename__ = "messages"
     __table_args__ = (
         Index("ix_messages_due", "priority", "due_at", postgresql_where="due_at IS NOT NULL"),
-        Index("ix_messages_numbers", "bearer_id", "sender_number", "receiver_number", "id"),
+        Index("ix_messages_numbers", "sender_number", "receiver_number", "id"),
         # A provider's copy belongs to one message: what makes adopting a copy safe.
         Index("uq_messages_message_sid", "provider", "message_sid", unique=True),
         CheckConstraint("priority IN ('default', 'high')", name="priority"),
@@ -24,7 +24,7 @@ class MessageRow(Base):
             "internal_status IN ('pending', 'processing', 'sending', 'sent', 'delivered', 'failed', 'cancelled')",
             name="internal_status",
         ),
-        CheckConstraint("internal_status <> 'cancelled' OR (due_at IS NULL AND attempts = 0)", name="cancelled_unsent"),
+        CheckConstraint("internal_status <> 'cancelled' OR due_at IS NULL", name="cancelled_is_not_due"),
         CheckConstraint("NOT (in_doubt AND message_sid IS NOT NULL)", name="known_is_not_in_doubt"),
         CheckConstraint("message_sid IS NULL OR due_at IS NULL", name="sent_is_not_due"),
     )
@@ -80,5 +80,11 @@ class MessageCallbackRow(Base):
     message_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("messages.id"), index=True)
     provider: Mapped[str]
     message_sid: Mapped[str]
+    # What the callback reports, as read when its signature was proven.
+    provider_status: Mapped[str]
+    provider_rank: Mapped[int]
+    internal_status: Mapped[str]
+    error_code: Mapped[str | None]
+    error_url: Mapped[str | None]
     body: Mapped[str]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -28,6 +28,8 @@ class MessagingServiceRow(Base):
     uuid: Mapped[UUID] = mapped_column(unique=True, server_default=func.uuidv7())
     customer_id: Mapped[int] = mapped_column(ForeignKey("customers.id"), index=True)
     name: Mapped[str] = mapped_column(unique=True)
+    # Who carries its messages: a name in providers/registry.py.
+    provider: Mapped[str] = mapped_column(server_default="twilio")
     twilio_messaging_sid: Mapped[str] = mapped_column(unique=True)
     bandwidth_messaging_sid: Mapped[str | None] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

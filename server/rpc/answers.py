@@ -17,7 +17,7 @@ async def created(context: Context, *, replayed: bool) -> None:
 
 
 async def paged(context: Context, next_page_token: str) -> None:
-    """Name the next page in X-Next-Page-Token and Link (RFC 8288): the REST body is a bare array, without room for it."""
+    """Name the next page in X-Next-Page-Token and Link (RFC 8288): a REST list is a bare array, without room for it."""
     original = next((v for k, v in context.invocation_metadata() or () if k == "x-envoy-original-path"), None)
     if not next_page_token or original is None:
         return

@@ -122,6 +122,7 @@ def upgrade() -> None:
         sa.Column("uuid", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
         sa.Column("customer_id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
+        sa.Column("provider", sa.String(), server_default="twilio", nullable=False),
         sa.Column("twilio_messaging_sid", sa.String(), nullable=False),
         sa.Column("bandwidth_messaging_sid", sa.String(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -181,8 +182,7 @@ def upgrade() -> None:
         sa.Column("first_claimed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("in_doubt", sa.Boolean(), server_default="false", nullable=False),
         sa.CheckConstraint(
-            "internal_status <> 'cancelled' OR (due_at IS NULL AND attempts = 0)",
-            name=op.f("ck_messages_cancelled_unsent"),
+            "internal_status <> 'cancelled' OR due_at IS NULL", name=op.f("ck_messages_cancelled_is_not_due")
         ),
         sa.CheckConstraint(
             "internal_status IN ('pending', 'processing', 'sending', 'sent', 'delivered', 'failed', 'cancelled')",
@@ -205,9 +205,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_messages_due", "messages", ["priority", "due_at"], unique=False, postgresql_where="due_at IS NOT NULL"
     )
-    op.create_index(
-        "ix_messages_numbers", "messages", ["bearer_id", "sender_number", "receiver_number", "id"], unique=False
-    )
+    op.create_index("ix_messages_numbers", "messages", ["sender_number", "receiver_number", "id"], unique=False)
     op.create_index("uq_messages_message_sid", "messages", ["provider", "message_sid"], unique=True)
     op.create_table(
         "twilio_numbers",
@@ -290,6 +288,11 @@ def upgrade() -> None:
         sa.Column("message_id", sa.BigInteger(), nullable=True),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("message_sid", sa.String(), nullable=False),
+        sa.Column("provider_status", sa.String(), nullable=False),
+        sa.Column("provider_rank", sa.Integer(), nullable=False),
+        sa.Column("internal_status", sa.String(), nullable=False),
+        sa.Column("error_code", sa.String(), nullable=True),
+        sa.Column("error_url", sa.String(), nullable=True),
         sa.Column("body", sa.String(), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_message_callbacks_message_id_messages")),

@@ -1,0 +1,47 @@
+"""A message as the API, the stream and webhooks show it."""
+
+from datetime import datetime
+
+from commonservices.v1 import message_pb2 as pb
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from server.messages.message import Message
+
+
+def message_to_proto(message: Message) -> pb.Message:
+    """The one resource of every answer and event."""
+    return pb.Message(
+        id=message.id,
+        sender_number=message.sender_number,
+        receiver_number=message.receiver_number,
+        message_body=message.message_body,
+        provider=message.provider,
+        message_type=message.message_type,
+        provider_status=message.provider_status,
+        media_urls=message.media_urls,
+        message_sid=message.message_sid,
+        message_uuid=str(message.message_uuid),
+        client_conversation_id=message.client_conversation_id,
+        internal_conversation_id=str(message.internal_conversation_id) if message.internal_conversation_id else None,
+        global_id=str(message.global_id) if message.global_id else None,
+        priority=message.priority,
+        internal_status=message.internal_status,
+        error_code=message.error_code,
+        error_description=message.error_description,
+        sent_at=_timestamp(message.sent_at),
+        delivered_at=_timestamp(message.delivered_at),
+        enqueued_at=_timestamp(message.enqueued_at),
+        failed_at=_timestamp(message.failed_at),
+        scheduled_at=_timestamp(message.scheduled_at),
+        callback_url=message.callback_url,
+        created_at=_timestamp(message.created_at),
+        updated_at=_timestamp(message.updated_at),
+    )
+
+
+def _timestamp(value: datetime | None) -> Timestamp | None:
+    if value is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(value)
+    return timestamp

@@ -1,0 +1,143 @@
+"""A message as a value, and what may become of it: pure, with the time as an argument."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from server.providers.ports import MessageReport, MessageStatus, OutboundMessage, ProviderError
+
+# No report moves a message out of these.
+FINAL = frozenset({MessageStatus.DELIVERED, MessageStatus.FAILED, MessageStatus.CANCELLED})
+
+# Before any report.
+NO_RANK = -1
+
+GAVE_UP = "PROVIDER_UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A row of `messages`, field by field, and its conversation's ids."""
+
+    id: int
+    message_uuid: UUID
+    bearer_id: int
+    conversation_id: int | None
+    provider: str
+    messaging_service_sid: str | None
+    sender_number: str
+    receiver_number: str
+    message_body: str
+    media_urls: list[str]
+    message_type: str
+    priority: str
+    callback_url: str | None
+    internal_status: str
+    provider_status: str | None
+    provider_rank: int
+    message_sid: str | None
+    error_code: str | None
+    error_description: str | None
+    scheduled_at: datetime | None
+    enqueued_at: datetime | None
+    sent_at: datetime | None
+    delivered_at: datetime | None
+    failed_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    sequence: int
+    due_at: datetime | None
+    attempts: int
+    first_claimed_at: datetime | None
+    in_doubt: bool
+    client_conversation_id: str | None
+    internal_conversation_id: UUID | None
+    global_id: UUID | None
+
+    def outbound(self) -> OutboundMessage:
+        """What a provider is asked to send."""
+        return OutboundMessage(
+            message_uuid=self.message_uuid,
+            sender_number=self.sender_number,
+            receiver_number=self.receiver_number,
+            message_body=self.message_body,
+            media_urls=tuple(self.media_urls),
+            message_type=self.message_type,
+            messaging_service_sid=self.messaging_service_sid,
+        )
+
+
+def reported(message: Message, report: MessageReport, *, now: datetime) -> Message | None:
+    """The message after the provider's report; None where the report is late or repeated and says nothing new.
+
+    A message without a sid takes the report's. The provider's status moves up in rank only, and a final status stays.
+    """
+    is_news = report.rank > message.provider_rank and message.internal_status not in FINAL
+    if not is_news:
+        return replace(_handed_over(message, report), updated_at=now) if message.message_sid is None else None
+    status = report.internal_status
+    changed = replace(
+        _handed_over(message, report),
+        provider_status=report.provider_status,
+        provider_rank=report.rank,
+        internal_status=status,
+        updated_at=now,
+    )
+    if status in (MessageStatus.SENT, MessageStatus.DELIVERED):
+        changed = replace(changed, sent_at=message.sent_at or now)
+    if status is MessageStatus.DELIVERED:
+        changed = replace(changed, delivered_at=now)
+    if status is MessageStatus.FAILED:
+        changed = replace(changed, failed_at=now)
+    if report.error is not None:
+        changed = replace(changed, error_code=report.error.code, error_description=_describe(report.error))
+    return changed
+
+
+def refused(message: Message, error: ProviderError, *, now: datetime) -> Message:
+    """The message after the provider refused it for good."""
+    return replace(
+        _settled(message),
+        internal_status=MessageStatus.FAILED,
+        error_code=error.code,
+        error_description=_describe(error),
+        failed_at=now,
+        updated_at=now,
+    )
+
+
+def given_up(message: Message, *, now: datetime) -> Message:
+    """The message after the provider took nothing for too long."""
+    return replace(
+        _settled(message),
+        internal_status=MessageStatus.FAILED,
+        error_code=GAVE_UP,
+        error_description="The messaging provider did not accept the message within 24 hours.",
+        failed_at=now,
+        updated_at=now,
+    )
+
+
+def cancelled(message: Message, *, now: datetime) -> Message:
+    """The message after its sender cancelled it."""
+    return replace(_settled(message), internal_status=MessageStatus.CANCELLED, updated_at=now)
+
+
+def is_cancellable(message: Message) -> bool:
+    """Whether it still waits for its scheduled time: it was never claimed."""
+    return (
+        message.scheduled_at is not None and message.attempts == 0 and message.internal_status == MessageStatus.PENDING
+    )
+
+
+def _handed_over(message: Message, report: MessageReport) -> Message:
+    return replace(_settled(message), message_sid=report.message_sid)
+
+
+def _settled(message: Message) -> Message:
+    """With nothing more to do, and one more event to tell of it."""
+    return replace(message, due_at=None, in_doubt=False, sequence=message.sequence + 1)
+
+
+def _describe(error: ProviderError) -> str:
+    return f"There was an error with the messaging provider. For more details visit: {error.url}"

@@ -1,0 +1,195 @@
+"""The send worker: claim, call, record. No transaction is open while the provider is called.
+
+A claim is a lease. Whatever ends it without a recorded outcome leaves the message in doubt: the next claim looks for
+the provider's copy before it sends again (docs/decisions/0003-never-twice-never-lost.md).
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import structlog
+from psycopg.rows import dict_row
+
+from server.db import Database
+from server.messages import queries
+from server.messages.callbacks import apply_report
+from server.messages.message import Message, given_up, refused
+from server.messages.messages import save
+from server.messages.retry import GIVE_UP_AFTER, RESOLVE_AFTER, delay_after
+from server.notifications import Channel, Notifications
+from server.providers.ports import (
+    MessageReport,
+    MessageSender,
+    ProviderOutcomeUnknown,
+    ProviderRejected,
+    ProviderUnavailable,
+)
+
+log = structlog.get_logger()
+
+# Longer than any provider call may take, its connection set-up and our recording included.
+LEASE = timedelta(seconds=60)
+
+POLL_SECONDS = 1.0
+_BACK_OFF_SECONDS = 1.0
+
+# Clocks and the provider's whole seconds: a copy may look this much older than our claim.
+_CLOCK_SLACK = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A leased message; in doubt when an earlier claim of it has no recorded outcome."""
+
+    message: Message
+    was_in_doubt: bool
+
+
+class SendWorker:
+    """Sends the messages of one lane, up to `concurrency` at a time."""
+
+    def __init__(
+        self,
+        db: Database,
+        notifications: Notifications,
+        senders: Mapping[str, MessageSender],
+        *,
+        priority: str,
+        concurrency: int = 32,
+    ) -> None:
+        self._db = db
+        self._notifications = notifications
+        self._senders = senders
+        self._priority = priority
+        self._concurrency = concurrency
+        self._wake = notifications.wake(Channel.MESSAGES)
+        self._in_flight: set[asyncio.Task[None]] = set()
+
+    async def run_once(self) -> int:
+        """Claim what is due, see it through, and answer how many messages that were."""
+        claims = await self._claim(self._concurrency)
+        async with asyncio.TaskGroup() as tasks:
+            for claim in claims:
+                tasks.create_task(self._handle(claim))
+        return len(claims)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send until told to stop, then see what is under way through."""
+        async with asyncio.TaskGroup() as tasks:
+            while not stop.is_set():
+                self._wake.clear()
+                try:
+                    free = self._concurrency - len(self._in_flight)
+                    claims = await self._claim(free) if free else []
+                except Exception:
+                    log.exception("send.claim_failed", priority=self._priority)
+                    await asyncio.sleep(_BACK_OFF_SECONDS)
+                    continue
+                for claim in claims:
+                    task = tasks.create_task(self._handle(claim))
+                    self._in_flight.add(task)
+                    task.add_done_callback(self._in_flight.discard)
+                if not claims or len(self._in_flight) >= self._concurrency:
+                    await self._pause(stop)
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        """Until there may be something to do: a wake-up, a free slot, the next poll, or the end."""
+        waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(stop.wait())]
+        try:
+            await asyncio.wait({*waits, *self._in_flight}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _claim(self, limit: int) -> list[Claim]:
+        parameters = {"priority": self._priority, "limit": limit, "lease": LEASE}
+        rows = await self._db.fetch_all(queries.CLAIM, parameters, dict_row)
+        return [Claim(was_in_doubt=row.pop("was_in_doubt"), message=Message(**row)) for row in rows]
+
+    async def _handle(self, claim: Claim) -> None:
+        """Send one message and record what came of it. What fails here leaves the lease to run out."""
+        began = datetime.now(UTC)
+        try:
+            outcome = await self._send(claim)
+        except Exception:
+            log.exception("message.attempt_failed", message_uuid=str(claim.message.message_uuid))
+            return
+        log.info(
+            "message.attempted",
+            message_uuid=str(claim.message.message_uuid),
+            bearer_id=claim.message.bearer_id,
+            provider=claim.message.provider,
+            priority=self._priority,
+            attempt=claim.message.attempts,
+            was_in_doubt=claim.was_in_doubt,
+            outcome=outcome,
+            duration_ms=round((datetime.now(UTC) - began).total_seconds() * 1000, 1),
+        )
+
+    async def _send(self, claim: Claim) -> str:
+        message = claim.message
+        sender = self._senders[message.provider]
+        if claim.was_in_doubt:
+            try:
+                if await self._adopt_copy(message, sender):
+                    return "adopted"
+            except ProviderUnavailable as failure:
+                await self._postpone(message, failure.retry_after, in_doubt=True)
+                return "still_in_doubt"
+        try:
+            report = await sender.send(message.outbound())
+        except ProviderRejected as failure:
+            await asyncio.shield(self._record_refusal(message, failure))
+            return f"rejected_{failure.error.code}"
+        except ProviderUnavailable as failure:
+            return await asyncio.shield(self._record_unavailable(message, failure))
+        except ProviderOutcomeUnknown:
+            await asyncio.shield(self._postpone(message, RESOLVE_AFTER, in_doubt=True))
+            return "unknown"
+        return await asyncio.shield(self._record_report(message, report))
+
+    async def _adopt_copy(self, message: Message, sender: MessageSender) -> bool:
+        """Record the provider's copy of a message in doubt; False where it has none that is not another message's."""
+        assert message.first_claimed_at is not None, "a claim sets it"
+        since = message.first_claimed_at - _CLOCK_SLACK
+        for copy in await sender.find_copies(message.outbound(), since=since):
+            try:
+                await apply_report(self._db, self._notifications, message=message, report=copy, now=datetime.now(UTC))
+            except psycopg.errors.UniqueViolation:
+                continue
+            return True
+        return False
+
+    async def _record_report(self, message: Message, report: MessageReport) -> str:
+        try:
+            await apply_report(self._db, self._notifications, message=message, report=report, now=datetime.now(UTC))
+        except psycopg.errors.UniqueViolation:
+            # A twin of this message, with the same numbers and text, was in doubt and adopted this copy. So many copies
+            # as messages are right, and this message has none yet.
+            await self._postpone(message, timedelta(0), in_doubt=True)
+            return "copy_taken"
+        return "accepted"
+
+    async def _record_refusal(self, message: Message, failure: ProviderRejected) -> None:
+        await save(self._db, self._notifications, refused(message, failure.error, now=datetime.now(UTC)), seen=message)
+
+    async def _record_unavailable(self, message: Message, failure: ProviderUnavailable) -> str:
+        now = datetime.now(UTC)
+        assert message.first_claimed_at is not None, "a claim sets it"
+        if now - message.first_claimed_at > GIVE_UP_AFTER:
+            await save(self._db, self._notifications, given_up(message, now=now), seen=message)
+            return "given_up"
+        await self._postpone(message, failure.retry_after, in_doubt=False)
+        return "unavailable"
+
+    async def _postpone(self, message: Message, at_least: timedelta | None, *, in_doubt: bool) -> None:
+        roll = random.random()  # noqa: S311 spreads retries, guards nothing
+        delay = delay_after(attempts=message.attempts, retry_after=at_least, roll=roll)
+        await self._db.execute(
+            queries.POSTPONE,
+            {"id": message.id, "attempts": message.attempts, "delay": delay, "in_doubt": in_doubt},
+        )

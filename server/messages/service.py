@@ -1,0 +1,122 @@
+"""gRPC handlers of messages and of Twilio's callbacks about them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc.aio
+from commonservices.v1 import (
+    message_pb2,
+    message_service_pb2,
+    message_service_pb2_grpc,
+    twilio_request_service_pb2_grpc,
+)
+from google.api import httpbody_pb2
+from google.protobuf import empty_pb2
+
+from server.db import Database
+from server.encryption import Cipher
+from server.messages import callbacks, convert, messages
+from server.messages.drafts import read_draft
+from server.messages.messages import MessageNotFound
+from server.notifications import Notifications
+from server.paging import Page
+from server.providers.ports import MessageCallbackReader
+from server.rpc import answers, auth
+from server.rpc.callbacks import read_callback, signed_request
+from server.rpc.creates import request_key
+from server.validation import checking, parse_uuid
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_STATUS_PATH = "/api/v1/twilio_requests/webhook_message_updates"
+
+
+class MessageService(message_service_pb2_grpc.MessageServiceServicer):
+    """Messages of the caller's bearer."""
+
+    def __init__(self, db: Database, notifications: Notifications, cipher: Cipher) -> None:
+        self._db = db
+        self._notifications = notifications
+        self._cipher = cipher
+
+    async def CreateMessage(
+        self, request: message_service_pb2.CreateMessageRequest, context: Context
+    ) -> message_pb2.Message:
+        caller = auth.caller()
+        draft = read_draft(request, now=datetime.now(UTC))
+        message, replayed = await messages.create_message(
+            self._db,
+            self._notifications,
+            self._cipher,
+            caller=caller,
+            draft=draft,
+            request_key=request_key(request, context, caller),
+        )
+        await answers.created(context, replayed=replayed)
+        return message
+
+    async def GetMessage(self, request: message_service_pb2.GetMessageRequest, context: Context) -> message_pb2.Message:
+        message_uuid = parse_uuid(request.uuid)
+        if message_uuid is None:
+            raise MessageNotFound(request.uuid)
+        return convert.message_to_proto(
+            await messages.get_message(self._db, caller=auth.caller(), message_uuid=message_uuid)
+        )
+
+    async def ListMessages(
+        self, request: message_service_pb2.ListMessagesRequest, context: Context
+    ) -> message_service_pb2.ListMessagesResponse:
+        with checking(request) as bad:
+            sender_number = bad.phone_number("from", getattr(request, "from"))
+            receiver_number = bad.phone_number("to", request.to)
+        found, next_page_token = await messages.list_messages(
+            self._db,
+            caller=auth.caller(),
+            sender_number=sender_number,
+            receiver_number=receiver_number,
+            page=Page(request),
+        )
+        await answers.paged(context, next_page_token)
+        return message_service_pb2.ListMessagesResponse(
+            messages=[convert.message_to_proto(message) for message in found], next_page_token=next_page_token
+        )
+
+    async def CancelMessage(
+        self, request: message_service_pb2.CancelMessageRequest, context: Context
+    ) -> empty_pb2.Empty:
+        message_uuid = parse_uuid(request.uuid)
+        if message_uuid is None:
+            raise MessageNotFound(request.uuid)
+        await messages.cancel_message(
+            self._db,
+            self._notifications,
+            caller=auth.caller(),
+            message_uuid=message_uuid,
+            now=datetime.now(UTC),
+        )
+        return empty_pb2.Empty()
+
+
+class TwilioRequestService(twilio_request_service_pb2_grpc.TwilioRequestServiceServicer):
+    """What Twilio posts about messages."""
+
+    def __init__(
+        self, db: Database, notifications: Notifications, reader: MessageCallbackReader, *, public_base_url: str
+    ) -> None:
+        self._db = db
+        self._notifications = notifications
+        self._reader = reader
+        self._public_base_url = public_base_url
+
+    async def UpdateMessageStatus(self, request: httpbody_pb2.HttpBody, context: Context) -> httpbody_pb2.HttpBody:
+        signed = signed_request(request, context, public_base_url=self._public_base_url, path=_STATUS_PATH)
+        callback = read_callback(self._reader.read, signed)
+        await callbacks.apply_callback(
+            self._db,
+            self._notifications,
+            provider="twilio",
+            callback=callback,
+            body=request.data.decode(),
+            now=datetime.now(UTC),
+        )
+        return httpbody_pb2.HttpBody(content_type="text/xml", data=b"<Response/>")

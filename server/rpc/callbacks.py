@@ -1,0 +1,43 @@
+"""Providers' callbacks at the edge: the raw request as the provider signed it."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc.aio
+from google.api import httpbody_pb2
+
+from server.errors import FieldViolation, InvalidArgument, PermissionDenied
+from server.providers.ports import CallbackMalformed, SignatureInvalid, SignedRequest
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Read = TypeVar("Read")
+
+
+class CallbackSignatureInvalid(PermissionDenied):
+    """The callback is not from the provider's account."""
+
+    reason = "SIGNATURE_INVALID"
+
+
+def signed_request(
+    request: httpbody_pb2.HttpBody, context: Context, *, public_base_url: str, path: str
+) -> SignedRequest:
+    """The request as the provider sent it.
+
+    The URL's base is configured, never taken from the Host header; `path` is what a native gRPC caller has signed.
+    """
+    headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    headers["content-type"] = request.content_type
+    return SignedRequest(
+        url=public_base_url + headers.get("x-envoy-original-path", path), body=request.data, headers=headers
+    )
+
+
+def read_callback(read: Callable[[SignedRequest], Read], request: SignedRequest) -> Read:
+    """What the callback says, once its signature holds."""
+    try:
+        return read(request)
+    except SignatureInvalid as error:
+        raise CallbackSignatureInvalid("the callback's signature does not match its URL and body") from error
+    except CallbackMalformed as error:
+        raise InvalidArgument([FieldViolation("body", str(error))]) from error
