@@ -45,10 +45,22 @@ class TwilioHttp(AsyncTwilioHttpClient):  # type: ignore[misc] # the SDK publish
             timeout=_TIMEOUT, connector=aiohttp.TCPConnector(limit=connections), raise_for_status=False
         )
 
-    async def request(self, *args: Any, **kwargs: Any) -> Response:
-        """Raises Refusal, NotReached or NoAnswer."""
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        auth: tuple[str, str],
+        **rest: Any,
+    ) -> Response:
+        """Raises Refusal, NotReached or NoAnswer.
+
+        The credentials go into the header here: the SDK would hand aiohttp its `BasicAuth`, which is deprecated.
+        """
+        headers = headers | {"Authorization": aiohttp.encode_basic_auth(*auth)}
         try:
-            response = await super().request(*args, **kwargs)
+            response = await super().request(method, url, headers=headers, **rest)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotReached(type(error).__name__) from error
         except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:

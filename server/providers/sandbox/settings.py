@@ -1,0 +1,20 @@
+"""What a sandbox is started with, and what its account owns. Light: the local start imports it to seed from."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+OWNED_NUMBERS: Final = tuple(f"+1{area}555010{last}" for area in ("206", "512") for last in range(10))
+MESSAGING_SERVICE_SID: Final = "MG00000000000000000000000000000001"
+MESSAGING_SERVICE_NAME: Final = "local"
+
+
+@dataclass(frozen=True)
+class SandboxSettings:
+    """`data_dir` None keeps everything in memory; `step_delay` passes between one status of a message and the next."""
+
+    account_sid: str
+    auth_token: str
+    data_dir: Path | None = None
+    step_delay: timedelta = timedelta(milliseconds=30)
