@@ -3,6 +3,8 @@
 
 -- gRPC status -> HTTP status, name and reason of an error without x-error-body: one that gRPC's own machinery made.
 local FAILURES = {
+  -- grpc.aio could not read the request, such as text that is not UTF-8 in a query.
+  ["2"] = {400, "INVALID_ARGUMENT", "MALFORMED_REQUEST"},
   ["4"] = {504, "DEADLINE_EXCEEDED", "TIMEOUT"},
   ["12"] = {501, "UNIMPLEMENTED", "METHOD_NOT_FOUND"},
   ["14"] = {503, "UNAVAILABLE", "UNAVAILABLE"},
@@ -61,6 +63,11 @@ function envoy_on_response(handle)
   local headers = handle:headers()
   local native = (headers:get("content-type") or ""):sub(1, 16) == "application/grpc"
   if native and headers:get(":status") == "200" then
+    local exact_status = headers:get("x-grpc-status")
+    if exact_status ~= nil then
+      headers:replace("grpc-status", exact_status)
+      headers:remove("x-grpc-status")
+    end
     return
   end
 

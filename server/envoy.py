@@ -1,8 +1,9 @@
 """Envoy's configuration, made from the template in `envoy/` and the descriptors.
 
-Whether an RPC is transcoded, a list, a read, a stream or a provider's callback stands in its .proto; none is named here.
+Whether a call is a list, a read, a stream or a provider's callback stands in its .proto: no RPC is named here.
 """
 
+import base64
 import json
 import re
 import shutil
@@ -13,22 +14,26 @@ from string import Template
 
 from commonservices.v1 import access_pb2
 from google.api import annotations_pb2, http_pb2
+from google.protobuf import any_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from server.rpc import errors
 from server.stack.errors import StackError
 
 FOLDER = Path(__file__).resolve().parent.parent / "envoy"
 DESCRIPTOR = FOLDER / "descriptor.binpb"
 
-# The transcoder's two limits: a request body, and an answer (1000 messages of the longest texts and URLs).
+# A request's body, and an answer: 1000 messages of the longest texts and URLs.
 _REQUEST_BYTES = 1024 * 1024
 _ANSWER_BYTES = 32 * 1024 * 1024
 
 # Safe for every call: the api process has not begun it.
 _RETRY_UNBEGUN = "connect-failure,refused-stream,reset-before-request"
-_RETRY_READ = f"{_RETRY_UNBEGUN},reset,unavailable"
+# Not `unavailable`: the api says that of its database, which another process does not reach either.
+_RETRY_READ = f"{_RETRY_UNBEGUN},reset"
 
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
@@ -83,7 +88,8 @@ def render(
         "@type": f"{_EXTENSIONS}.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         "proto_descriptor": str(descriptor.absolute()),
         "services": sorted({method.containing_service.full_name for method in methods}),
-        "max_request_body_size": _REQUEST_BYTES,
+        # Above the limit of the buffer filter, which comes first and counts exactly.
+        "max_request_body_size": 2 * _REQUEST_BYTES,
         "max_response_body_size": _ANSWER_BYTES,
         "request_validation_options": {
             "reject_unknown_method": True,
@@ -98,6 +104,7 @@ def render(
         listen_host=listen_host,
         listen_port=listen_port,
         admin_port=admin_port,
+        request_bytes=_REQUEST_BYTES,
         lua=json.dumps(str(FOLDER / "rest.lua")),
         address_requests_per_second=requests_per_second,
         address_burst=2 * requests_per_second,
@@ -202,6 +209,7 @@ def _path_route(methods: Sequence[MethodDescriptor], transcoder: Mapping[str, ob
 
 def _rpc_routes(methods: Sequence[MethodDescriptor], answer_time: str) -> list[Mapping[str, object]]:
     unlimited = {"cluster": "api", "timeout": "0s", "idle_timeout": "0s"}
+    unbuffered = {"@type": f"{_EXTENSIONS}.filters.http.buffer.v3.BufferPerRoute", "disabled": True}
     routes: list[Mapping[str, object]] = []
     for method in methods:
         match = {"path": f"/{method.containing_service.full_name}/{method.name}"}
@@ -216,8 +224,12 @@ def _rpc_routes(methods: Sequence[MethodDescriptor], answer_time: str) -> list[M
         routes.append({"match": match, "route": {"cluster": "api", "timeout": answer_time, **retries}, **told})
     return [
         *routes,
-        # Reflection and health watches are open as long as the client likes.
-        {"match": {"prefix": "/grpc."}, "route": unlimited},
+        # Reflection and health watches are open as long as the client likes, and both sides speak.
+        {
+            "match": {"prefix": "/grpc."},
+            "route": unlimited,
+            "typed_per_filter_config": {"envoy.filters.http.buffer": unbuffered},
+        },
         {"match": {"prefix": "/"}, "route": {"cluster": "api", "timeout": answer_time, **_retries(_RETRY_UNBEGUN)}},
     ]
 
@@ -241,35 +253,54 @@ def _told_lua(**facts: str | bool) -> Mapping[str, object]:
 
 
 def _local_replies() -> list[Mapping[str, object]]:
-    native = {
-        "and_filter": {
-            "filters": [
-                {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}},
-                {"header_filter": {"header": {"name": "x-envoy-original-path", "present_match": False}}},
-            ]
-        }
-    }
-    mappers: list[Mapping[str, object]] = [
-        {
-            "filter": native,
-            "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}},
-        }
-    ]
+    mappers: list[Mapping[str, object]] = []
     for code, status, reason, message in _LOCAL_REPLIES:
-        body = {} if message is None else {"body": {"inline_string": message}}
-        mappers.append({"filter": _status("EQ", code), **body, **_error_format(status, reason)})
-    fault = {"body": {"inline_string": "internal error"}, "status_code": 500}
-    mappers.append({"filter": _status("GE", 500), **fault, **_error_format("INTERNAL", "INTERNAL")})
-    mappers.append({"filter": _status("GE", 400), **_error_format("INVALID_ARGUMENT", "MALFORMED_REQUEST")})
-    return mappers
+        body = {"body": {"inline_string": message}} if message else {}
+        mappers += [
+            {"filter": _all_of(_http_status("EQ", code), *_NATIVE), **body, **_grpc_error(status, reason, message)},
+            {"filter": _http_status("EQ", code), **body, **_rest_error(status, reason)},
+        ]
+    fault = {"body": {"inline_string": "internal error"}}
+    return [
+        *mappers,
+        {"filter": _all_of(*_NATIVE), **fault, **_grpc_error("INTERNAL", "INTERNAL", "internal error")},
+        {"filter": _http_status("GE", 500), **fault, "status_code": 500, **_rest_error("INTERNAL", "INTERNAL")},
+        {"filter": _http_status("GE", 400), **_rest_error("INVALID_ARGUMENT", "MALFORMED_REQUEST")},
+    ]
 
 
-def _status(comparison: str, code: int) -> Mapping[str, object]:
+def _all_of(*filters: Mapping[str, object]) -> Mapping[str, object]:
+    return {"and_filter": {"filters": filters}}
+
+
+def _http_status(comparison: str, code: int) -> Mapping[str, object]:
     value = {"default_value": code, "runtime_key": "local_reply.status"}
     return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
 
 
-def _error_format(status: str, reason: str) -> Mapping[str, object]:
+# A gRPC call that was not made of a REST one.
+_NATIVE = (
+    {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}},
+    {"header_filter": {"header": {"name": "x-envoy-original-path", "present_match": False}}},
+)
+
+
+def _grpc_error(status: str, reason: str, message: str | None) -> Mapping[str, object]:
+    """Envoy makes grpc-status of the HTTP status, roughly: Lua sets the one named here, with which the details agree."""
+    code = code_pb2.Code.Value(status)
+    headers = {"x-grpc-status": str(code)}
+    if message is not None:
+        detail = any_pb2.Any()
+        detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=errors.DOMAIN))
+        details = status_pb2.Status(code=code, message=message, details=[detail])
+        headers["grpc-status-details-bin"] = base64.b64encode(details.SerializeToString()).decode().rstrip("=")
+    return {
+        "headers_to_add": [{"header": {"key": key, "value": value}} for key, value in headers.items()],
+        "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}},
+    }
+
+
+def _rest_error(status: str, reason: str) -> Mapping[str, object]:
     error = {
         "code": "%RESPONSE_CODE%",
         "status": status,
