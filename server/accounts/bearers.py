@@ -81,6 +81,7 @@ async def update_bearer(
     if loses_admin:
         await keys.lock_admins(tx)
     row = await get_bearer(tx, bearer_id=bearer_id, lock=True)
+    was_admin = row.bearer_type == BearerType.ADMIN
     values: dict[str, Any] = dict(changes)
     if "password" in values:
         values["password_encrypted"] = cipher.encrypt(values.pop("password").encode())
@@ -92,7 +93,7 @@ async def update_bearer(
     if "callback_url" in changes:
         await enable_endpoint(tx, bearer_id, changes["callback_url"])
     if "bearer_type" in changes:
-        if loses_admin:
+        if loses_admin and was_admin:
             await keys.require_admin_left(tx, removed_from=bearer_id)
         await keys.forget_keys(tx)
     return row
@@ -111,7 +112,8 @@ async def delete_bearer(tx: AsyncSession, *, bearer_id: int, disable_endpoints: 
     row.previous_signing_secret_expires_at = None
     await tx.flush()
     await disable_endpoints(tx, bearer_id)
-    await keys.require_admin_left(tx, removed_from=bearer_id)
+    if row.bearer_type == BearerType.ADMIN:
+        await keys.require_admin_left(tx, removed_from=bearer_id)
     await keys.forget_keys(tx)
 
 

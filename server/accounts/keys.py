@@ -81,7 +81,8 @@ async def delete_key(tx: AsyncSession, *, api_key_id: int, bearer_id: int | None
     owner_id = await tx.scalar(query)
     if owner_id is None:
         raise ApiKeyNotFound(api_key_id)
-    await require_admin_left(tx, removed_from=owner_id)
+    if await tx.scalar(select(BearerRow.bearer_type).where(BearerRow.id == owner_id)) == BearerType.ADMIN:
+        await require_admin_left(tx, removed_from=owner_id)
     await forget_keys(tx)
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, UniqueConstraint, func
+from sqlalchemy import ForeignKey, Identity, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.db import Base
@@ -15,7 +15,7 @@ class ConversationRow(Base):
     __tablename__ = "conversations"
     __table_args__ = (UniqueConstraint("bearer_id", "client_conversation_id"),)
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     bearer_id: Mapped[int] = mapped_column(ForeignKey("bearers.id"))
     client_conversation_id: Mapped[str]
     internal_conversation_id: Mapped[UUID] = mapped_column(unique=True, server_default=func.uuidv7())

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, LargeBinary, UniqueConstraint, func
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, LargeBinary, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.db import Base
@@ -16,14 +16,16 @@ class EventRow(Base):
     __table_args__ = (
         # Also what keeps two writers from telling the same change of a resource.
         UniqueConstraint("resource_uuid", "sequence"),
+        # The indexes of positions leave out what has none, so that an append does not write to them.
         Index("ix_events_unrelayed", "id", postgresql_where="position IS NULL"),
-        Index("ix_events_bearer_id_position", "bearer_id", "position"),
+        Index("uq_events_position", "position", unique=True, postgresql_where="position IS NOT NULL"),
+        Index("ix_events_bearer_id_position", "bearer_id", "position", postgresql_where="position IS NOT NULL"),
         CheckConstraint("sequence > 0", name="sequence_positive"),
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     event_id: Mapped[UUID] = mapped_column(unique=True)
-    position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    position: Mapped[int | None]
     bearer_id: Mapped[int] = mapped_column(ForeignKey("bearers.id"))
     type: Mapped[str]
     resource_uuid: Mapped[UUID]
@@ -36,12 +38,12 @@ class EventRow(Base):
 
 
 class EventLogRow(Base):
-    """The log's two ends, in its only row: the relay counts on from `last_position`, retention moves `oldest_position`."""
+    """The log's two ends, in its only row: the relay moves `last_position`, retention `oldest_position`."""
 
     __tablename__ = "event_log"
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    last_position: Mapped[int] = mapped_column(BigInteger)
+    last_position: Mapped[int]
     # Every event after this position is kept.
-    oldest_position: Mapped[int] = mapped_column(BigInteger)
+    oldest_position: Mapped[int]

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Identity, Index, Text, func
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Identity, Index, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.db import Base
@@ -29,10 +29,10 @@ class MessageRow(Base):
         CheckConstraint("message_sid IS NULL OR due_at IS NULL", name="sent_is_not_due"),
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
+    id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
     message_uuid: Mapped[UUID] = mapped_column(unique=True)
     bearer_id: Mapped[int] = mapped_column(ForeignKey("bearers.id"))
-    conversation_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("conversations.id"), index=True)
+    conversation_id: Mapped[int | None] = mapped_column(ForeignKey("conversations.id"), index=True)
     provider: Mapped[str]
     messaging_service_sid: Mapped[str | None]
     sender_number: Mapped[str]
@@ -76,8 +76,8 @@ class MessageCallbackRow(Base):
         Index("ix_message_callbacks_unmatched", "provider", "message_sid", postgresql_where="message_id IS NULL"),
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    message_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("messages.id"), index=True)
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    message_id: Mapped[int | None] = mapped_column(ForeignKey("messages.id"), index=True)
     provider: Mapped[str]
     message_sid: Mapped[str]
     # What the callback reports, as read when its signature was proven.

@@ -13,7 +13,7 @@ def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.create_table(
         "bearers",
-        sa.Column("id", sa.Integer(), sa.Identity(always=True), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("bearer_name", sa.String(), nullable=False),
         sa.Column("bearer_type", sa.String(), nullable=False),
         sa.Column("callback_url", sa.String(), nullable=True),
@@ -38,7 +38,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "customers",
-        sa.Column("id", sa.Integer(), sa.Identity(always=True), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("global_customer_id", sa.String(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_customers")),
@@ -46,7 +46,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "event_log",
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("last_position", sa.BigInteger(), nullable=False),
         sa.Column("oldest_position", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_event_log_one_row")),
@@ -54,8 +54,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "api_keys",
-        sa.Column("id", sa.Integer(), sa.Identity(always=True), nullable=False),
-        sa.Column("bearer_id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("bearer_id", sa.BigInteger(), nullable=False),
         sa.Column("token_hash", sa.LargeBinary(), nullable=False),
         sa.Column("token_prefix", sa.String(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -69,7 +69,7 @@ def upgrade() -> None:
     op.create_table(
         "conversations",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("bearer_id", sa.Integer(), nullable=False),
+        sa.Column("bearer_id", sa.BigInteger(), nullable=False),
         sa.Column("client_conversation_id", sa.String(), nullable=False),
         sa.Column("internal_conversation_id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
         sa.Column("global_id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
@@ -88,10 +88,10 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("event_id", sa.Uuid(), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=True),
-        sa.Column("bearer_id", sa.Integer(), nullable=False),
+        sa.Column("bearer_id", sa.BigInteger(), nullable=False),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("resource_uuid", sa.Uuid(), nullable=False),
-        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("callback_url", sa.String(), nullable=True),
         sa.Column("occurred_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
@@ -99,14 +99,20 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["bearer_id"], ["bearers.id"], name=op.f("fk_events_bearer_id_bearers")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sa.UniqueConstraint("event_id", name=op.f("uq_events_event_id")),
-        sa.UniqueConstraint("position", name=op.f("uq_events_position")),
         sa.UniqueConstraint("resource_uuid", "sequence", name=op.f("uq_events_resource_uuid_sequence")),
     )
-    op.create_index("ix_events_bearer_id_position", "events", ["bearer_id", "position"], unique=False)
+    op.create_index(
+        "ix_events_bearer_id_position",
+        "events",
+        ["bearer_id", "position"],
+        unique=False,
+        postgresql_where="position IS NOT NULL",
+    )
     op.create_index("ix_events_unrelayed", "events", ["id"], unique=False, postgresql_where="position IS NULL")
+    op.create_index("uq_events_position", "events", ["position"], unique=True, postgresql_where="position IS NOT NULL")
     op.create_table(
         "idempotency_keys",
-        sa.Column("bearer_id", sa.Integer(), nullable=False),
+        sa.Column("bearer_id", sa.BigInteger(), nullable=False),
         sa.Column("request_id", sa.String(), nullable=False),
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
         sa.Column("response_encrypted", sa.LargeBinary(), nullable=False),
@@ -118,9 +124,9 @@ def upgrade() -> None:
     op.create_index(op.f("ix_idempotency_keys_created_at"), "idempotency_keys", ["created_at"], unique=False)
     op.create_table(
         "messaging_services",
-        sa.Column("id", sa.Integer(), sa.Identity(always=True), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("uuid", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
-        sa.Column("customer_id", sa.Integer(), nullable=False),
+        sa.Column("customer_id", sa.BigInteger(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("provider", sa.String(), server_default="twilio", nullable=False),
         sa.Column("twilio_messaging_sid", sa.String(), nullable=False),
@@ -138,8 +144,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_messaging_services_customer_id"), "messaging_services", ["customer_id"], unique=False)
     op.create_table(
         "webhook_endpoints",
-        sa.Column("id", sa.Integer(), sa.Identity(always=True), nullable=False),
-        sa.Column("bearer_id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("bearer_id", sa.BigInteger(), nullable=False),
         sa.Column("url", sa.String(), nullable=False),
         sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
@@ -152,7 +158,7 @@ def upgrade() -> None:
         "messages",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("message_uuid", sa.Uuid(), nullable=False),
-        sa.Column("bearer_id", sa.Integer(), nullable=False),
+        sa.Column("bearer_id", sa.BigInteger(), nullable=False),
         sa.Column("conversation_id", sa.BigInteger(), nullable=True),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("messaging_service_sid", sa.String(), nullable=True),
@@ -165,7 +171,7 @@ def upgrade() -> None:
         sa.Column("callback_url", sa.String(), nullable=True),
         sa.Column("internal_status", sa.String(), nullable=False),
         sa.Column("provider_status", sa.String(), nullable=True),
-        sa.Column("provider_rank", sa.Integer(), server_default="-1", nullable=False),
+        sa.Column("provider_rank", sa.BigInteger(), server_default="-1", nullable=False),
         sa.Column("message_sid", sa.String(), nullable=True),
         sa.Column("error_code", sa.String(), nullable=True),
         sa.Column("error_description", sa.String(), nullable=True),
@@ -176,9 +182,9 @@ def upgrade() -> None:
         sa.Column("failed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("attempts", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("first_claimed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("in_doubt", sa.Boolean(), server_default="false", nullable=False),
         sa.CheckConstraint(
@@ -209,8 +215,8 @@ def upgrade() -> None:
     op.create_index("uq_messages_message_sid", "messages", ["provider", "message_sid"], unique=True)
     op.create_table(
         "twilio_numbers",
-        sa.Column("id", sa.Integer(), sa.Identity(always=True), nullable=False),
-        sa.Column("messaging_service_id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("messaging_service_id", sa.BigInteger(), nullable=False),
         sa.Column("phone_number", sa.String(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
@@ -228,16 +234,16 @@ def upgrade() -> None:
         "webhook_deliveries",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("uuid", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
-        sa.Column("endpoint_id", sa.Integer(), nullable=False),
+        sa.Column("endpoint_id", sa.BigInteger(), nullable=False),
         sa.Column("event_id", sa.BigInteger(), nullable=False),
-        sa.Column("bearer_id", sa.Integer(), nullable=False),
+        sa.Column("bearer_id", sa.BigInteger(), nullable=False),
         sa.Column("event_type", sa.String(), nullable=False),
         sa.Column("resource_uuid", sa.Uuid(), nullable=False),
         sa.Column("status", sa.String(), server_default="pending", nullable=False),
-        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("attempts_in_run", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("attempts", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("attempts_in_run", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("last_response_status", sa.Integer(), nullable=True),
+        sa.Column("last_response_status", sa.BigInteger(), nullable=True),
         sa.Column("last_error", sa.String(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("delivered_at", sa.DateTime(timezone=True), nullable=True),
@@ -289,7 +295,7 @@ def upgrade() -> None:
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("message_sid", sa.String(), nullable=False),
         sa.Column("provider_status", sa.String(), nullable=False),
-        sa.Column("provider_rank", sa.Integer(), nullable=False),
+        sa.Column("provider_rank", sa.BigInteger(), nullable=False),
         sa.Column("internal_status", sa.String(), nullable=False),
         sa.Column("error_code", sa.String(), nullable=True),
         sa.Column("error_url", sa.String(), nullable=True),
@@ -309,10 +315,10 @@ def upgrade() -> None:
     op.create_table(
         "webhook_attempts",
         sa.Column("delivery_id", sa.BigInteger(), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("attempted_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("duration_ms", sa.Integer(), nullable=False),
-        sa.Column("response_status", sa.Integer(), nullable=True),
+        sa.Column("duration_ms", sa.BigInteger(), nullable=False),
+        sa.Column("response_status", sa.BigInteger(), nullable=True),
         sa.Column("response_body", sa.String(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -356,8 +362,9 @@ def downgrade() -> None:
     op.drop_table("messaging_services")
     op.drop_index(op.f("ix_idempotency_keys_created_at"), table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
+    op.drop_index("uq_events_position", table_name="events", postgresql_where="position IS NOT NULL")
     op.drop_index("ix_events_unrelayed", table_name="events", postgresql_where="position IS NULL")
-    op.drop_index("ix_events_bearer_id_position", table_name="events")
+    op.drop_index("ix_events_bearer_id_position", table_name="events", postgresql_where="position IS NOT NULL")
     op.drop_table("events")
     op.drop_table("conversations")
     op.drop_index(op.f("ix_api_keys_bearer_id"), table_name="api_keys")
