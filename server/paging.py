@@ -47,8 +47,11 @@ class Page:
         if len(rows) <= self.size:
             return rows, ""
         page = rows[: self.size]
-        token = _FORMAT.pack(page[-1].id, self._filter)
-        return page, base64.urlsafe_b64encode(token).decode().rstrip("=")
+        return page, self.token(page[-1].id)
+
+    def token(self, after_id: int) -> str:
+        """The token of the page after this id."""
+        return base64.urlsafe_b64encode(_FORMAT.pack(after_id, self._filter)).decode().rstrip("=")
 
     def _read(self, token: str) -> int:
         try:

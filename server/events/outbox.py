@@ -20,7 +20,9 @@ def append_from(source: str) -> str:
     return f"INSERT INTO events ({_COLUMNS}) SELECT {_VALUES} FROM {source}"
 
 
-def new_event(*, event_type: str, bearer_id: int, resource_uuid: UUID, sequence: int, occurred_at: Timestamp) -> pb.Event:
+def new_event(
+    *, event_type: str, bearer_id: int, resource_uuid: UUID, sequence: int, occurred_at: Timestamp
+) -> pb.Event:
     """An event to append; the caller sets its data. It has no cursor before the relay has seen it committed."""
     return pb.Event(
         event_id=str(uuid4()),

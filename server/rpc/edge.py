@@ -1,8 +1,10 @@
 """The edge of every RPC: authentication, errors, one canonical log line. Handlers below it hold no `try`."""
 
+import asyncio
+import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -14,8 +16,14 @@ from server.rpc.auth import Gate, access_of
 log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[Any, Any]
-# Handlers of all message types pass through here; what they take and answer is grpc's business.
-Handler = grpc.RpcMethodHandler[Any, Any]
+# Handlers of all message types pass through here; only the stubs know it as generic.
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+else:
+    Handler = grpc.RpcMethodHandler
+
+# How long the status of a failed call may take to leave.
+_STATUS_SECONDS = 20.0
 
 # Infrastructure that every gRPC client and proxy may ask, without credentials.
 _PUBLIC_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
@@ -47,14 +55,16 @@ class Edge(grpc.aio.ServerInterceptor):
     def _wrap(self, method: str, handler: Handler) -> Handler:
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+                self._handle(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
             )
-        assert handler.unary_stream is not None, f"{method} is neither unary nor a server stream"
+        assert inspect.iscoroutinefunction(handler.unary_stream), f"{method} is neither unary nor writes by itself"
         return grpc.unary_stream_rpc_method_handler(
-            self._stream(method, handler.unary_stream), handler.request_deserializer, handler.response_serializer
+            self._handle(method, handler.unary_stream), handler.request_deserializer, handler.response_serializer
         )
 
-    def _unary(self, method: str, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _handle(self, method: str, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Streaming handlers are coroutines as well, which write their responses themselves: cancelling the call ends
+        them, wherever they are, and they can limit how long a write takes."""
         access = access_of(method)
 
         async def handle(request: Any, context: Context) -> Any:
@@ -62,27 +72,14 @@ class Edge(grpc.aio.ServerInterceptor):
             try:
                 call.caller = await self._gate.enter(access, call.metadata.get("authorization"))
                 response = await behavior(request, context)
+            except asyncio.CancelledError:
+                call.finish(grpc.StatusCode.CANCELLED)
+                raise
             except Exception as error:
                 await call.fail(error)
                 raise AssertionError("abort raises") from error
             call.finish(grpc.StatusCode.OK)
             return response
-
-        return handle
-
-    def _stream(self, method: str, behavior: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
-        access = access_of(method)
-
-        async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
-            call = _Call(method, context)
-            try:
-                call.caller = await self._gate.enter(access, call.metadata.get("authorization"))
-                async for response in behavior(request, context):
-                    yield response
-            except Exception as error:  # noqa: BLE001 the one place where a handler's errors end
-                await call.fail(error)
-            else:
-                call.finish(grpc.StatusCode.OK)
 
         return handle
 
@@ -118,4 +115,9 @@ class _Call:
             log.warning("rpc.unavailable", method=self.method, error=str(error))
         self.finish(failure.code, failure.reason)
         transcoded = "x-envoy-original-path" in self.metadata
-        await self.context.abort_with_status(errors.RpcStatus(failure, transcoded=transcoded))
+        try:
+            async with asyncio.timeout(_STATUS_SECONDS):
+                await self.context.abort_with_status(errors.RpcStatus(failure, transcoded=transcoded))
+        except TimeoutError:
+            # The status waits behind responses that the caller does not read: leaving without it resets the call.
+            raise asyncio.CancelledError from error
