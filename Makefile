@@ -33,8 +33,8 @@ lint-python: setup
 
 lint-protos: setup
 	buf lint && buf format -d --exit-code --path protos/commonservices
-	@git rev-parse -q --verify main > /dev/null || echo "no branch main here: buf breaking has nothing to compare with"
-	git rev-parse -q --verify main > /dev/null || exit 0; buf breaking --against '.git#branch=main'
+	if git rev-parse -q --verify main > /dev/null; then buf breaking --against '.git#branch=main'; \
+		else echo "There is no branch main here, so buf breaking has nothing to compare with."; fi
 
 lint-gen: setup
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && $(MAKE) -s gen OUT="$$made" \
