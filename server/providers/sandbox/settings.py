@@ -1,6 +1,6 @@
 """What a sandbox is started with, and what its account owns. Light: the local start imports it to seed from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,6 @@ class SandboxSettings:
     """`data_dir` None keeps everything in memory; `step_delay` passes between one status of a message and the next."""
 
     account_sid: str
-    auth_token: str
+    auth_token: str = field(repr=False)
     data_dir: Path | None = None
     step_delay: timedelta = timedelta(milliseconds=30)

@@ -46,9 +46,14 @@ class TwilioMessageSender:
         public_base_url: str,
         api_base_url: str | None = None,
         connections: int = 100,
+        timeout: timedelta = timedelta(seconds=15),
     ) -> None:
         self._client = TwilioClient(
-            account_sid=account_sid, auth_token=auth_token, base_url=api_base_url, connections=connections
+            account_sid=account_sid,
+            auth_token=auth_token,
+            base_url=api_base_url,
+            connections=connections,
+            timeout=timeout,
         )
         self._public_base_url = public_base_url
 

@@ -1,21 +1,22 @@
-"""Twilio's HTTP: the official SDK's async client with our timeouts, one pool, and failures that keep what was answered.
+"""Twilio's HTTP: the official SDK's client over one pool, with timeouts and failures that keep what was answered.
 
 Importing this imports the SDK and aiohttp, half a second that processes which only read callbacks should not pay.
 """
 
 import json
+import logging
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
-from twilio.http.async_http_client import AsyncTwilioHttpClient
+from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
 
-# Twilio answers a create in well under a second and gives up on itself after 15.
-_TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5, sock_connect=5, sock_read=15)
+# Includes the wait for a free connection of the pool.
+_CONNECT_SECONDS = 5
 
 
 class Refusal(Exception):
@@ -36,31 +37,49 @@ class NoAnswer(Exception):
     """The request was, or may have been, sent; no answer that can be read came back."""
 
 
-class TwilioHttp(AsyncTwilioHttpClient):  # type: ignore[misc] # the SDK publishes no types
-    """The SDK's transport. Its own failures drop the header fields, among them Retry-After, so it raises ours."""
+class TwilioHttp(AsyncHttpClient):  # type: ignore[misc] # the SDK publishes no types
+    """The SDK's transport, ours because `AsyncTwilioHttpClient` cannot be made to do three things.
 
-    def __init__(self, *, connections: int) -> None:
-        super().__init__(pool_connections=False)
-        self.session = aiohttp.ClientSession(
-            timeout=_TIMEOUT, connector=aiohttp.TCPConnector(limit=connections), raise_for_status=False
+    It hands aiohttp a timeout of None, which switches off the session's: a silent server would hold a worker for good.
+    Its failures drop the header fields, among them Retry-After. And it logs URLs, which hold phone numbers.
+    """
+
+    def __init__(self, *, connections: int, timeout: timedelta) -> None:
+        super().__init__(logging.getLogger(__name__), is_async=True)
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(
+                total=timeout.total_seconds() + _CONNECT_SECONDS,
+                connect=_CONNECT_SECONDS,
+                sock_read=timeout.total_seconds(),
+            ),
+            connector=aiohttp.TCPConnector(limit=connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def request(
         self,
         method: str,
         url: str,
-        *,
-        headers: dict[str, str],
-        auth: tuple[str, str],
-        **rest: Any,
+        params: dict[str, str] | None = None,
+        data: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 # the SDK's signature; it always passes None
+        allow_redirects: bool = False,
     ) -> Response:
-        """Raises Refusal, NotReached or NoAnswer.
-
-        The credentials go into the header here: the SDK would hand aiohttp its `BasicAuth`, which is deprecated.
-        """
-        headers = headers | {"Authorization": aiohttp.encode_basic_auth(*auth)}
+        """Raises Refusal, NotReached or NoAnswer."""
+        assert auth is not None, "the client below has credentials"
+        authorization = {"Authorization": aiohttp.encode_basic_auth(*auth)}
         try:
-            response = await super().request(method, url, headers=headers, **rest)
+            async with self._session.request(
+                method,
+                url,
+                params=params,
+                data=data,
+                headers={**(headers or {}), **authorization},
+                allow_redirects=allow_redirects,
+            ) as answer:
+                response = Response(answer.status, await answer.text(), answer.headers)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotReached(type(error).__name__) from error
         except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
@@ -75,19 +94,20 @@ class TwilioHttp(AsyncTwilioHttpClient):  # type: ignore[misc] # the SDK publish
             raise NoAnswer("the answer is not a JSON object")
         return response
 
-    def log_request(self, kwargs: dict[str, Any]) -> None:
-        """Nothing: the SDK would log phone numbers."""
-
-    def log_response(self, status_code: int, response: Any) -> None:
-        """Nothing, as for requests."""
+    async def close(self) -> None:
+        """Close the pooled connections."""
+        await self._session.close()
 
 
 class TwilioClient(Client):  # type: ignore[misc] # the SDK publishes no types
     """The SDK's client, at another base URL when one is given (all of Twilio's hosts are then that one)."""
 
-    def __init__(self, *, account_sid: str, auth_token: str, base_url: str | None, connections: int) -> None:
-        # An empty region and edge keep the SDK from reading them from the process's environment.
-        super().__init__(account_sid, auth_token, http_client=TwilioHttp(connections=connections), environment={"": ""})
+    def __init__(
+        self, *, account_sid: str, auth_token: str, base_url: str | None, connections: int, timeout: timedelta
+    ) -> None:
+        http = TwilioHttp(connections=connections, timeout=timeout)
+        # An environment of its own, not an empty one, keeps the SDK from reading region and edge from the process's.
+        super().__init__(account_sid, auth_token, http_client=http, environment={"TWILIO_REGION": ""})
         self._base = None if base_url is None else urlsplit(base_url)
 
     def get_hostname(self, uri: str) -> str:

@@ -1,0 +1,41 @@
+"""A sandbox, a receiver of its callbacks and our adapter between them, new for each test."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from server.providers.twilio.adapter import TwilioMessageSender
+from tests.providers.servers import (
+    ACCOUNT_SID,
+    AUTH_TOKEN,
+    Receiver,
+    Sandbox,
+    running_receiver,
+    running_sandbox,
+)
+
+pytest.register_assert_rewrite("tests.providers.contract")
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with running_sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with running_receiver() as running:
+        yield running
+
+
+@pytest.fixture
+async def sender(sandbox: Sandbox, receiver: Receiver) -> AsyncIterator[TwilioMessageSender]:
+    made = TwilioMessageSender(
+        account_sid=ACCOUNT_SID,
+        auth_token=AUTH_TOKEN,
+        public_base_url=receiver.base_url,
+        api_base_url=sandbox.base_url,
+    )
+    yield made
+    await made.aclose()
