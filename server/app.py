@@ -1,0 +1,275 @@
+"""The composition root: settings in, wired processes out. The only place that knows every part."""
+
+import asyncio
+import logging
+import secrets
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import grpc.aio
+import orjson
+import structlog
+from commonservices.v1 import (
+    api_key_service_pb2,
+    api_key_service_pb2_grpc,
+    bearer_service_pb2,
+    bearer_service_pb2_grpc,
+    event_service_pb2,
+    event_service_pb2_grpc,
+    message_service_pb2,
+    message_service_pb2_grpc,
+    messaging_service_service_pb2,
+    messaging_service_service_pb2_grpc,
+    status_service_pb2,
+    status_service_pb2_grpc,
+    twilio_request_service_pb2,
+    twilio_request_service_pb2_grpc,
+)
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from server.accounts import bearers, keys
+from server.accounts.authentication import Authentication
+from server.accounts.service import ApiKeyService, BearerService
+from server.caller import BearerType
+from server.config import Settings
+from server.db import Database
+from server.encryption import Cipher
+from server.events.feed import Feed
+from server.events.relay import Relay
+from server.events.service import EventService
+from server.events.stream import Streams
+from server.messages.send import SendWorker
+from server.messages.service import MessageService, TwilioRequestService
+from server.notifications import Notifications
+from server.numbers import messaging_services
+from server.numbers.service import MessagingServiceService
+from server.providers import registry
+from server.rpc.auth import Gate
+from server.rpc.edge import Edge
+from server.rpc.status import StatusService
+
+log = structlog.get_logger()
+
+# Connections of one process. Hot requests hold one for a statement or two.
+_API_CONNECTIONS = 10
+_WORKER_CONNECTIONS = 16
+
+# Envoy asks for the health every 0.5 s; after this it sends nothing new to a process that leaves.
+_DRAIN_SECONDS = 2.0
+_GRACE_SECONDS = 15.0
+
+
+class Api:
+    """A gRPC server that is serving, and its health."""
+
+    def __init__(
+        self, server: grpc.aio.Server, port: int, health_service: health.aio.HealthServicer, streams: Streams
+    ) -> None:
+        self.port = port
+        self._server = server
+        self._health = health_service
+        self._streams = streams
+
+    async def drain(self) -> None:
+        """Leave without failing a request: say so, wait until it is heard, then finish what is under way."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(_DRAIN_SECONDS)
+        self._streams.close()
+        await self._server.stop(_GRACE_SECONDS)
+
+
+@asynccontextmanager
+async def running_api(settings: Settings, *, listen: str) -> AsyncIterator[Api]:
+    """An api process's insides, serving on `listen` (port 0: any free one) until the block ends."""
+    url = settings.database_url.get_secret_value()
+    cipher = Cipher([key.get_secret_value() for key in settings.encryption_keys])
+    db = Database(url, max_size=_API_CONNECTIONS)
+    notifications = Notifications(url, db)
+    authentication = Authentication(db, notifications)
+    server = grpc.aio.server(
+        interceptors=[Edge(Gate(authentication.authenticate))],
+        options=[
+            # Every process has a port of its own: Envoy keeps one connection to each.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", 2 * 1024 * 1024),
+            # Envoy's limit of header fields, 32 KiB, is to decide, with room for those it adds.
+            ("grpc.max_metadata_size", 40 * 1024),
+            ("grpc.absolute_max_metadata_size", 48 * 1024),
+        ],
+    )
+    feed = Feed(db, notifications)
+    streams = Streams(db, notifications, feed)
+    event_service = EventService(db, streams, still_valid=authentication.is_still_valid)
+    event_service_pb2_grpc.add_EventServiceServicer_to_server(event_service, server)
+    _add_services(server, settings, db, notifications, cipher)
+    health_service = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+    reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    port = server.add_insecure_port(listen)
+    await db.open()
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(notifications.run()),
+            tasks.create_task(authentication.record_use()),
+            tasks.create_task(feed.run()),
+        ]
+        await server.start()
+        await health_service.set("", health_pb2.HealthCheckResponse.SERVING)
+        log.info("api.serving", port=port)
+        try:
+            yield Api(server, port, health_service, streams)
+        finally:
+            await server.stop(0)
+            for task in background:
+                task.cancel()
+    await db.close()
+
+
+# What Envoy transcodes and reflection tells.
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (api_key_service_pb2, "ApiKeyService"),
+        (bearer_service_pb2, "BearerService"),
+        (event_service_pb2, "EventService"),
+        (message_service_pb2, "MessageService"),
+        (messaging_service_service_pb2, "MessagingServiceService"),
+        (status_service_pb2, "StatusService"),
+        (twilio_request_service_pb2, "TwilioRequestService"),
+    )
+)
+
+
+def _add_services(
+    server: grpc.aio.Server, settings: Settings, db: Database, notifications: Notifications, cipher: Cipher
+) -> None:
+    status_service_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(db), server)
+    api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyService(db, cipher), server)
+    bearer_service_pb2_grpc.add_BearerServiceServicer_to_server(
+        BearerService(db, cipher, enable_endpoint=_none, disable_endpoints=_none), server
+    )
+    messaging_service_service_pb2_grpc.add_MessagingServiceServiceServicer_to_server(
+        MessagingServiceService(db, cipher), server
+    )
+    message_service_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(db, notifications, cipher), server)
+    twilio_request_service_pb2_grpc.add_TwilioRequestServiceServicer_to_server(
+        TwilioRequestService(
+            db,
+            notifications,
+            registry.MESSAGE_CALLBACK_READERS["twilio"](settings),
+            public_base_url=settings.public_base_url,
+        ),
+        server,
+    )
+
+
+async def serve_api(settings: Settings, *, listen: str) -> None:
+    """Serve until SIGTERM or SIGINT, then leave without failing a request."""
+    _log_json()
+    stop = _stop_on_signals()
+    async with running_api(settings, listen=listen) as api:
+        await stop.wait()
+        await api.drain()
+
+
+async def run_worker(settings: Settings) -> None:
+    """Send, order events and deliver until SIGTERM or SIGINT, then finish what is under way."""
+    _log_json()
+    stop = _stop_on_signals()
+    url = settings.database_url.get_secret_value()
+    db = Database(url, max_size=_WORKER_CONNECTIONS)
+    notifications = Notifications(url, db)
+    senders = {name: make(settings) for name, make in registry.MESSAGE_SENDERS.items()}
+    await db.open()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(notifications.run())
+            async with asyncio.TaskGroup() as work:
+                for priority in ("high", "default"):
+                    lane = SendWorker(db, notifications, senders, priority=priority)
+                    work.create_task(lane.run(stop))
+                relay = tasks.create_task(Relay(db, notifications, _none_relayed).run())
+                log.info("worker.working")
+            listening.cancel()
+            relay.cancel()
+    finally:
+        for sender in senders.values():
+            await sender.aclose()
+        await db.close()
+
+
+async def create_admin(settings: Settings, *, name: str) -> str:
+    """Make an Admin bearer with a key, and answer the token. Its callback URL and password are set through the API."""
+    async with _session(settings) as (db, cipher), db.begin() as tx:
+        bearer, _secret = await bearers.create_bearer(
+            tx,
+            cipher=cipher,
+            bearer_name=name,
+            bearer_type=BearerType.ADMIN,
+            callback_url=None,
+            username="admin",
+            password=secrets.token_urlsafe(32),
+        )
+        _row, token = await keys.create_key(tx, bearer_id=bearer.id)
+    return token
+
+
+async def seed_local(settings: Settings, *, numbers: Sequence[str], twilio_messaging_sid: str) -> None:
+    """Make the customer and messaging service `local` with these numbers, if they are not there."""
+    async with _session(settings) as (db, _cipher):
+        try:
+            async with db.begin() as tx:
+                await messaging_services.create_messaging_service(
+                    tx,
+                    name="local",
+                    global_customer_id="local",
+                    twilio_messaging_sid=twilio_messaging_sid,
+                    bandwidth_messaging_sid=None,
+                    phone_numbers=numbers,
+                )
+        except messaging_services.MessagingServiceExists:
+            log.info("local.seeded_already")
+
+
+@asynccontextmanager
+async def _session(settings: Settings) -> AsyncIterator[tuple[Database, Cipher]]:
+    """A database for one command."""
+    db = Database(settings.database_url.get_secret_value(), max_size=1)
+    await db.open()
+    try:
+        yield db, Cipher([key.get_secret_value() for key in settings.encryption_keys])
+    finally:
+        await db.close()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _log_json() -> None:
+    """One JSON object a line on standard output."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(serializer=lambda value, **_: orjson.dumps(value, default=str)),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.BytesLoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+
+async def _none(*_: object) -> None: ...
+
+
+async def _none_relayed(*_: object) -> int:
+    return 0
