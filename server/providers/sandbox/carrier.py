@@ -119,24 +119,40 @@ class Carrier:
         """Unix seconds."""
         return self._now().astimezone(UTC).timestamp()
 
-    def take(self, *, service_sid: str | None, from_: str | None, misbehaviour: Misbehaviour, **asked: Any) -> Message:
-        """Accept a message that was found valid."""
-        handset = self.handset(asked["to"])
+    def take(
+        self,
+        *,
+        to: str,
+        from_: str | None,
+        service_sid: str | None,
+        body: str,
+        media_urls: list[str],
+        is_mms: bool,
+        status_callback: str | None,
+        send_at: float | None,
+        misbehaviour: Misbehaviour,
+    ) -> Message:
+        """Accept a message that was found valid; with `send_at` None it is sent at once."""
         failure = misbehaviour.delivery_failure
-        if failure is None and handset.delivery_error is not None:
-            failure = ("undelivered", handset.delivery_error)
+        delivery_error = self.handset(to).delivery_error
+        if failure is None and delivery_error is not None:
+            failure = ("undelivered", delivery_error)
         now = self.now()
         message = Message(
-            sid=("MM" if asked.pop("is_mms") else "SM") + secrets.token_hex(16),
+            sid=("MM" if is_mms else "SM") + secrets.token_hex(16),
+            to=to,
             from_=from_,
+            body=body,
+            media_urls=media_urls,
             messaging_service_sid=service_sid,
-            status="queued" if service_sid is None else "accepted" if asked["send_at"] is None else "scheduled",
+            status_callback=status_callback,
+            status="queued" if service_sid is None else "accepted" if send_at is None else "scheduled",
             created=now,
             updated=now,
+            send_at=send_at,
             callbacks=misbehaviour.callbacks,
             final_status="delivered" if failure is None else failure[0],
             final_error=None if failure is None else failure[1],
-            **asked,
         )
         self._add(message)
         self.save(message)

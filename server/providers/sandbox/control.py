@@ -230,7 +230,8 @@ def _ms(duration: timedelta) -> int:
 
 def _message(message: Message) -> dict[str, Any]:
     shown = vars(message)
-    return {name: shown[name] for name in _SHOWN} | {"from": message.from_}
+    due = [status for status, _ in message.callbacks_due]
+    return {name: shown[name] for name in _SHOWN} | {"from": message.from_, "callbacks_due": due}
 
 
 _SHOWN = (

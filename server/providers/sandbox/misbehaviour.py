@@ -83,7 +83,7 @@ class TriggerUnknown(Exception):
     """A text holds triggers that mean nothing; the text names them."""
 
 
-_TRIGGER = re.compile(r"\[sandbox:([^\]]*)\]")
+_TRIGGER = re.compile(r"\[sandbox:([^\]]*)\]", re.IGNORECASE)
 _PARTS = re.compile(r"(?P<name>[a-z0-9-]+?)(?:=(?P<value>[a-z0-9-]+?))?(?:x(?P<count>\d{1,4}|\*))?")
 _DURATION = re.compile(r"(\d{1,5})(ms|s)")
 _ANSWERS = frozenset(Answer)
