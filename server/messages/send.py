@@ -37,9 +37,6 @@ LEASE = timedelta(seconds=60)
 POLL_SECONDS = 1.0
 _BACK_OFF_SECONDS = 1.0
 
-# Clocks and the provider's whole seconds: a copy may look this much older than our claim.
-_CLOCK_SLACK = timedelta(seconds=60)
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -155,8 +152,7 @@ class SendWorker:
     async def _adopt_copy(self, message: Message, sender: MessageSender) -> bool:
         """Record the provider's copy of a message in doubt; False where it has none that is not another message's."""
         assert message.first_claimed_at is not None, "a claim sets it"
-        since = message.first_claimed_at - _CLOCK_SLACK
-        for copy in await sender.find_copies(message.outbound(), since=since):
+        for copy in await sender.find_copies(message.outbound(), since=message.first_claimed_at):
             try:
                 await apply_report(self._db, self._notifications, message=message, report=copy, now=datetime.now(UTC))
             except psycopg.errors.UniqueViolation:
