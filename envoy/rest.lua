@@ -3,13 +3,13 @@
 
 -- gRPC status -> HTTP status, name and reason of an error without x-error-body: one that gRPC's own machinery made.
 local FAILURES = {
-  -- grpc.aio could not read the request, such as text that is not UTF-8 in a query.
-  ["2"] = {400, "INVALID_ARGUMENT", "MALFORMED_REQUEST"},
   ["4"] = {504, "DEADLINE_EXCEEDED", "TIMEOUT"},
   ["12"] = {501, "UNIMPLEMENTED", "METHOD_NOT_FOUND"},
   ["14"] = {503, "UNAVAILABLE", "UNAVAILABLE"},
 }
 local FAULT = {500, "INTERNAL", "INTERNAL"}
+-- Such as text in a query that is not UTF-8, which only the server sees.
+local UNREADABLE = {400, "INVALID_ARGUMENT", "MALFORMED_REQUEST"}
 
 -- What only Envoy and gRPC clients need.
 local INTERNAL = {
@@ -23,8 +23,9 @@ local function strip(fields)
   end
 end
 
-local function machinery_error(grpc_status)
-  local code, status, reason = unpack(FAILURES[grpc_status] or FAULT)
+local function machinery_error(grpc_status, grpc_message)
+  local unreadable = grpc_message:find("DecodeError", 1, true) and UNREADABLE
+  local code, status, reason = unpack(unreadable or FAILURES[grpc_status] or FAULT)
   local message = status:lower():gsub("_", " ")
   local body = '{"error":{"code":%d,"status":"%s","message":"%s","reason":"%s","details":[]}}'
   return tostring(code), body:format(code, status, message, reason)
@@ -39,7 +40,7 @@ local function answer_error(handle, grpc_status)
   end
   local code, error_body = said:get("x-http-code"), said:get("x-error-body")
   if error_body == nil then
-    code, error_body = machinery_error(grpc_status)
+    code, error_body = machinery_error(grpc_status, said:get("grpc-message") or "")
   end
   handle:body(true):setBytes(error_body)
   local headers = handle:headers()

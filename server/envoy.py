@@ -286,7 +286,7 @@ _NATIVE = (
 
 
 def _grpc_error(status: str, reason: str, message: str | None) -> Mapping[str, object]:
-    """Envoy makes grpc-status of the HTTP status, roughly: Lua sets the one named here, with which the details agree."""
+    """Envoy makes grpc-status of the HTTP status, roughly: Lua sets the one named here, which the details repeat."""
     code = code_pb2.Code.Value(status)
     headers = {"x-grpc-status": str(code)}
     if message is not None:
