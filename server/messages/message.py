@@ -1,7 +1,8 @@
 """A message as a value, and what may become of it: pure, with the time as an argument."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from operator import attrgetter
 from uuid import UUID
 
 from server.providers.ports import MessageReport, MessageStatus, OutboundMessage, ProviderError
@@ -54,6 +55,11 @@ class Message:
     internal_conversation_id: UUID | None
     global_id: UUID | None
 
+    def parameters(self) -> dict[str, object]:
+        """The fields by name, for a statement. (dataclasses.asdict copies every value deeply, which costs a tenth of a
+        create.)"""
+        return dict(zip(_NAMES, _values(self), strict=True))
+
     def outbound(self) -> OutboundMessage:
         """What a provider is asked to send."""
         return OutboundMessage(
@@ -65,6 +71,10 @@ class Message:
             message_type=self.message_type,
             messaging_service_sid=self.messaging_service_sid,
         )
+
+
+_NAMES = tuple(field.name for field in fields(Message))
+_values = attrgetter(*_NAMES)
 
 
 def reported(message: Message, report: MessageReport, *, now: datetime) -> Message | None:

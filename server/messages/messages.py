@@ -1,7 +1,6 @@
 """Messages: accept, read, cancel. Every change goes through `save`, with the event that tells it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -91,7 +90,7 @@ async def create_message(
         message = _accepted(found, caller=caller, draft=draft)
         resource = convert.message_to_proto(message)
         parameters = {
-            **asdict(message),
+            **message.parameters(),
             **_event_parameters(message, resource),
             "conversation_callback_url": draft.callback_url,
         }
@@ -160,7 +159,7 @@ async def save(
     Raises psycopg.errors.UniqueViolation if the change records a sid that another message has.
     """
     parameters = {
-        **asdict(message),
+        **message.parameters(),
         **_event_parameters(message, convert.message_to_proto(message)),
         **(more or {}),
         "seen_sequence": seen.sequence,
