@@ -23,7 +23,7 @@ MAX_BATCH_BYTES = 1 << 20
 _SCAN_STREAMED = 1_000
 _SCAN_LISTED = 10_000
 
-# Of two events this far apart in the log, the later one occurred later: transactions are short.
+# Two events this far apart in the log occurred in its order: no transaction is open for so many others.
 _MOST_OUT_OF_ORDER = 10_000
 
 
@@ -90,6 +90,8 @@ class Ends:
     oldest_position: int
 
 
+_NO_END = 2**62
+
 _ENDS = "SELECT last_position, oldest_position FROM event_log"
 
 _NEWER = "SELECT position, payload FROM events WHERE position > %(after)s ORDER BY position LIMIT %(limit)s"
@@ -109,9 +111,9 @@ SELECT event_log.oldest_position, reached.position, found.position, found.payloa
 FROM event_log CROSS JOIN reached LEFT JOIN found ON true ORDER BY found.position
 """
 
-# Halves the log until one position is left, the first that is not before the time in a log ordered by time; then looks
-# back for one that committed earlier although it occurred later than others.
-_FIRST_AT = f"""
+# Halves the log until one position is left: in a log ordered by time the first that is not before the time. The log is
+# ordered by commits, so `{corrected}` looks for events on the wrong side of it.
+_AT = """
 WITH RECURSIVE search (low, high) AS (
     SELECT 1::bigint, last_position + 1 FROM event_log
     UNION ALL
@@ -123,12 +125,24 @@ WITH RECURSIVE search (low, high) AS (
     ) AS reached) AS probed
     WHERE low < high
 )
-SELECT coalesce((
+SELECT coalesce(({corrected}), low) FROM search WHERE low = high
+"""
+
+_FIRST_AT = _AT.format(
+    corrected=f"""
     SELECT position FROM events
     WHERE position >= low - {_MOST_OUT_OF_ORDER} AND position < low AND occurred_at >= %(time)s
     ORDER BY position LIMIT 1
-), low) FROM search WHERE low = high
 """
+)
+
+_END_BEFORE = _AT.format(
+    corrected=f"""
+    SELECT position + 1 FROM events
+    WHERE position >= low AND position < low + {_MOST_OUT_OF_ORDER} AND occurred_at < %(time)s
+    ORDER BY position DESC LIMIT 1
+"""
+)
 
 _LIST = """
 SELECT position, payload FROM (
@@ -195,7 +209,16 @@ async def read(db: Database, *, after: int, until: int, owner_id: int | None, ty
 
 async def first_at(db: Database, time: datetime) -> int:
     """The first position whose event occurred at or after the time; one past the end if there is none yet."""
-    row: TupleRow | None = await db.fetch_one(_FIRST_AT, {"time": time}, tuple_row)
+    return await _position(db, _FIRST_AT, time)
+
+
+async def end_before(db: Database, time: datetime) -> int:
+    """One past the last position whose event occurred before the time."""
+    return await _position(db, _END_BEFORE, time)
+
+
+async def _position(db: Database, query: str, time: datetime) -> int:
+    row: TupleRow | None = await db.fetch_one(query, {"time": time}, tuple_row)
     assert row is not None, "the search ends"
     position: int = row[0]
     return position
@@ -213,7 +236,7 @@ async def list_events(
 ) -> tuple[Sequence[LoggedEvent], str]:
     """A page of events, newest first, and the token of the next; a page may be short where the filter is narrow."""
     after = 0 if since is None else await first_at(db, since) - 1
-    before = 2**62 if until is None else await first_at(db, until) + _MOST_OUT_OF_ORDER
+    before = _NO_END if until is None else await end_before(db, until)
     parameters = {
         "after": after,
         "before": before if page.after_id is None else min(before, page.after_id),

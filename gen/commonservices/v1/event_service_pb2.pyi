@@ -35,10 +35,12 @@ class StreamEventsRequest(_message.Message):
     after_cursor: _builtins.str
     """Just after this cursor."""
     from_start: _builtins.bool
-    """At the oldest event that is kept."""
+    """At the oldest event after which all are kept."""
     @_builtins.property
     def from_time(self) -> _timestamp_pb2.Timestamp:
-        """At the first event that occurred at or after this time."""
+        """At the first event in the log that occurred at or after this time, or the oldest that is kept; from now on if
+        there is none yet.
+        """
 
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -79,7 +81,7 @@ class StreamEventsResponse(_message.Message):
     """Where the subscriber is now, also past events that its filter left out."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
-        """In the order of the log; none in a heartbeat."""
+        """In the order of the log, at most 100; none in a heartbeat."""
 
     def __init__(
         self,

@@ -59,16 +59,19 @@ class EventServiceServicer:
 
     def StreamEvents(self, request, context):
         """Pushes events in the order of the log, at least once each, from after_cursor, from_start or from_time; from now on
-        when none of them is given. A response without events is a heartbeat. Resume with the cursor of the last response
+        when none of them is given. The first response comes at once, without events where there are none yet, so that a
+        subscriber knows where it is; later ones without events are heartbeats. Resume with the cursor of the last response
         that was handled. Ends with CURSOR_EXPIRED when events after the cursor are no longer kept, with SUBSCRIBER_TOO_SLOW
-        when the subscriber does not read. Through REST the responses come as server-sent events.
+        when the subscriber has not read for 20 s, with CREDENTIALS_INVALID when its key is deleted, with UNAVAILABLE when
+        the server stops: resume then. Through REST the responses come as server-sent events.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """Lists events, newest first.
+        """Lists events, newest first. A page may hold fewer than page_size where few events pass the filter; the last page is
+        the one without next_page_token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,12 +36,16 @@ class EventServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EventServiceAsyncStub: ...
     StreamEvents: _grpc.UnaryStreamMultiCallable[_event_service_pb2.StreamEventsRequest, _event_service_pb2.StreamEventsResponse]
     """Pushes events in the order of the log, at least once each, from after_cursor, from_start or from_time; from now on
-    when none of them is given. A response without events is a heartbeat. Resume with the cursor of the last response
+    when none of them is given. The first response comes at once, without events where there are none yet, so that a
+    subscriber knows where it is; later ones without events are heartbeats. Resume with the cursor of the last response
     that was handled. Ends with CURSOR_EXPIRED when events after the cursor are no longer kept, with SUBSCRIBER_TOO_SLOW
-    when the subscriber does not read. Through REST the responses come as server-sent events.
+    when the subscriber has not read for 20 s, with CREDENTIALS_INVALID when its key is deleted, with UNAVAILABLE when
+    the server stops: resume then. Through REST the responses come as server-sent events.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]
-    """Lists events, newest first."""
+    """Lists events, newest first. A page may hold fewer than page_size where few events pass the filter; the last page is
+    the one without next_page_token.
+    """
     GetEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetEventRequest, _event_pb2.Event]
     """Answers one event."""
 
@@ -52,12 +56,16 @@ class EventServiceAsyncStub(EventServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     StreamEvents: _aio.UnaryStreamMultiCallable[_event_service_pb2.StreamEventsRequest, _event_service_pb2.StreamEventsResponse]  # type: ignore[assignment]
     """Pushes events in the order of the log, at least once each, from after_cursor, from_start or from_time; from now on
-    when none of them is given. A response without events is a heartbeat. Resume with the cursor of the last response
+    when none of them is given. The first response comes at once, without events where there are none yet, so that a
+    subscriber knows where it is; later ones without events are heartbeats. Resume with the cursor of the last response
     that was handled. Ends with CURSOR_EXPIRED when events after the cursor are no longer kept, with SUBSCRIBER_TOO_SLOW
-    when the subscriber does not read. Through REST the responses come as server-sent events.
+    when the subscriber has not read for 20 s, with CREDENTIALS_INVALID when its key is deleted, with UNAVAILABLE when
+    the server stops: resume then. Through REST the responses come as server-sent events.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """Lists events, newest first."""
+    """Lists events, newest first. A page may hold fewer than page_size where few events pass the filter; the last page is
+    the one without next_page_token.
+    """
     GetEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetEventRequest, _event_pb2.Event]  # type: ignore[assignment]
     """Answers one event."""
 
@@ -71,9 +79,11 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_event_service_pb2.StreamEventsResponse], _abc.AsyncIterator[_event_service_pb2.StreamEventsResponse]]:
         """Pushes events in the order of the log, at least once each, from after_cursor, from_start or from_time; from now on
-        when none of them is given. A response without events is a heartbeat. Resume with the cursor of the last response
+        when none of them is given. The first response comes at once, without events where there are none yet, so that a
+        subscriber knows where it is; later ones without events are heartbeats. Resume with the cursor of the last response
         that was handled. Ends with CURSOR_EXPIRED when events after the cursor are no longer kept, with SUBSCRIBER_TOO_SLOW
-        when the subscriber does not read. Through REST the responses come as server-sent events.
+        when the subscriber has not read for 20 s, with CREDENTIALS_INVALID when its key is deleted, with UNAVAILABLE when
+        the server stops: resume then. Through REST the responses come as server-sent events.
         """
 
     @_abc_1.abstractmethod
@@ -82,7 +92,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ListEventsResponse, _abc.Awaitable[_event_service_pb2.ListEventsResponse]]:
-        """Lists events, newest first."""
+        """Lists events, newest first. A page may hold fewer than page_size where few events pass the filter; the last page is
+        the one without next_page_token.
+        """
 
     @_abc_1.abstractmethod
     def GetEvent(
