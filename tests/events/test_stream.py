@@ -89,17 +89,23 @@ async def test_batches_end_with_the_cursor_of_their_last_event(server: Server, l
     assert all(batch.cursor == batch.events[-1].cursor for batch in batches[:2])
 
 
-async def test_batches_are_bounded_in_bytes(server: Server, log: EventLog, bearer_id: int) -> None:
-    told = await log.add(*_events(10, bearer_id, body="x" * 400_000))
+@pytest.mark.parametrize("is_live", [False, True])
+async def test_batches_are_bounded_in_bytes(server: Server, log: EventLog, bearer_id: int, is_live: bool) -> None:
+    big = _events(10, bearer_id, body="x" * 400_000)
+    if not is_live:
+        await log.add(*big)
 
-    for window_is_warm in (False, True):
-        async with server.subscribe(bearer_id, after_cursor=cursor.encode(0)) as subscription:
-            events: list[event_pb2.Event] = []
-            while len(events) < 10:
-                response = await subscription.response()
-                assert response.ByteSize() < 1_500_000, window_is_warm
-                events.extend(response.events)
-            assert events == told
+    async with server.subscribe(bearer_id, from_start=True) as subscription:
+        if is_live:
+            await subscription.response()
+            await log.add(*big)
+        events: list[event_pb2.Event] = []
+        while len(events) < 10:
+            response = await subscription.response()
+            assert len(response.events) <= 2
+            events.extend(response.events)
+
+    assert [event.event_id for event in events] == [event.event_id for event in big]
 
 
 async def test_from_time_begins_with_the_first_event_at_or_after_it(
@@ -307,6 +313,19 @@ async def test_disconnected_subscribers_leave_nothing_behind(server: Server, log
     told = await log.add(an_event(bearer_id))
     async with server.subscribe(bearer_id, from_start=True) as again:
         assert await again.events(1) == told
+
+
+async def test_disconnect_frees_a_stream_that_waits_for_its_reader(
+    server: Server, log: EventLog, bearer_id: int
+) -> None:
+    await log.add(*_events(200, bearer_id, body="x" * 50_000))
+    subscription = server.subscribe(bearer_id, from_start=True)
+    await subscription.response()
+    await server.subscribers(1)
+
+    await server.channels[-1].close()
+
+    await server.subscribers(0)
 
 
 async def test_lost_notification_costs_a_poll_and_no_event(server: Server, log: EventLog, bearer_id: int) -> None:
