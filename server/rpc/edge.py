@@ -119,5 +119,5 @@ class _Call:
             async with asyncio.timeout(_STATUS_SECONDS):
                 await self.context.abort_with_status(errors.RpcStatus(failure, transcoded=transcoded))
         except TimeoutError:
-            # It waits behind responses that the caller does not read; gRPC keeps it until they are, the handler does not.
+            # It waits behind responses that the caller does not read. gRPC keeps it until they are read.
             raise asyncio.CancelledError from error
