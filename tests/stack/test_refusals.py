@@ -1,0 +1,73 @@
+"""A start that cannot succeed says why in one sentence and ends with exit code 1."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.stack.running import refused
+
+
+def test_taken_port(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        said = refused(folder, COMMON_SERVICES_PORT=str(port))
+
+    assert said == f"Error: Cannot listen on 127.0.0.1:{port} (COMMON_SERVICES_PORT): Address already in use."
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    said = refused(tmp_path / "file" / "data")
+
+    assert said.startswith(f"Error: Cannot use the data folder {tmp_path}/file/data: ")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read every folder")
+def test_unreadable_folder(folder: Path) -> None:
+    folder.mkdir(mode=0)
+
+    said = refused(folder)
+
+    assert said == f"Error: Cannot use the data folder {folder}: {folder}/logs: Permission denied."
+
+
+def test_missing_envoy(folder: Path) -> None:
+    said = refused(folder, ENVOY_BIN="/no/such/envoy")
+
+    assert "/no/such/envoy" in said
+    assert "ENVOY_BIN" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("COMMON_SERVICES_PORT", "eighty"),
+        ("COMMON_SERVICES_PORT", "65536"),
+        ("EVENT_RETENTION_DAYS", "0"),
+        ("PUBLIC_BASE_URL", "https://example.com/path"),
+        ("ENCRYPTION_KEYS", "short"),
+        ("WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/99"),
+        ("DATABASE_URL", "mysql://somewhere/else"),
+    ],
+)
+def test_bad_setting(folder: Path, name: str, value: str) -> None:
+    said = refused(folder, **{name: value})
+
+    assert said.startswith(f"Error: {name}: ")
+
+
+def test_half_a_twilio_account(folder: Path) -> None:
+    said = refused(folder, TWILIO_ACCOUNT_SID="AC" + "0" * 32)
+
+    assert said.endswith("TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN must be set together, or neither")
+
+
+def test_database_that_cannot_be_reached(folder: Path) -> None:
+    said = refused(folder, DATABASE_URL="postgresql://someone:password@127.0.0.1:1/somewhere")
+
+    assert said.startswith("Error: Cannot connect to the database: ")
+    assert "password" not in said

@@ -1,0 +1,189 @@
+"""What a person meets who types `make run`."""
+
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import sys
+import time
+from http.client import HTTPException
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from server.config import Settings
+from server.providers.sandbox.settings import OWNED_NUMBERS
+from server.stack.postgres import LocalPostgres, binaries
+from tests.stack.running import (
+    ROOT,
+    RunningStack,
+    children,
+    command_line,
+    descendants,
+    environment,
+    eventually,
+    refused,
+    running,
+    runs,
+    start,
+)
+
+
+def _private(path: Path) -> bool:
+    return stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_ready_means_that_rest_answers_through_envoy(stack: RunningStack) -> None:
+    assert stack.get("/api/v1/status") == {"message": "OK"}
+
+
+def test_every_process_runs_when_it_is_ready(stack: RunningStack) -> None:
+    started = [command_line(pid) for pid in descendants(stack.popen.pid)]
+
+    assert sum("api" in words for words in started) == 2
+    assert sum("worker" in words for words in started) == 1
+    assert sum("sandbox" in words for words in started) == 1
+
+
+def test_secrets_are_readable_by_their_owner_alone(stack: RunningStack) -> None:
+    for name in ("admin_token", "encryption_key", "twilio_account_sid", "twilio_auth_token", "postgres.pgpass"):
+        assert _private(stack.folder / name), name
+    assert stat.S_IMODE(stack.folder.stat().st_mode) == 0o700
+
+
+def test_no_secret_is_printed_or_on_a_command_line(stack: RunningStack) -> None:
+    secrets = [(stack.folder / name).read_text() for name in ("admin_token", "encryption_key", "twilio_auth_token")]
+    secrets.append((stack.folder / "postgres.pgpass").read_text().strip().rpartition(":")[2])
+    stack.line("logs")
+
+    shown = [*stack.said, *(word for pid in descendants(stack.popen.pid) for word in command_line(pid))]
+
+    assert not [line for line in shown for secret in secrets if secret in line]
+
+
+def test_the_printed_admin_token_is_an_administrators(stack: RunningStack) -> None:
+    assert stack.line("admin token").endswith(str(stack.folder / "admin_token"))
+    assert stack.get("/api/v1/admin/bearers")
+
+
+def test_the_sandboxs_numbers_are_the_first_messaging_service(stack: RunningStack) -> None:
+    (service,) = stack.get("/api/v1/messaging_services")
+
+    assert service["name"] == "local"
+    assert [number["phone_number"] for number in service["twilio_numbers"]] == list(OWNED_NUMBERS)
+
+
+def test_the_printed_psql_line_connects(stack: RunningStack) -> None:
+    password, psql, url = stack.line("database").split()[1:]
+
+    done = subprocess.run(
+        [binaries() / psql, url, "-Atc", "SELECT current_database()"],
+        env=dict([password.split("=")]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "common_services\n"
+
+
+def test_postgres_is_not_run_by_root(stack: RunningStack) -> None:
+    postgres = stack.child(str(binaries() / "postgres"))
+
+    owner = Path(f"/proc/{postgres}").stat().st_uid
+
+    assert owner == (os.getuid() or pwd.getpwnam("nobody").pw_uid)
+
+
+@pytest.mark.parametrize("words", [["worker"], ["api"], ["sandbox"], ["--config-path"], ["-D"]])
+def test_a_process_that_dies_is_started_again_and_said_so(stack: RunningStack, words: list[str]) -> None:
+    pid = next(pid for pid in descendants(stack.popen.pid) if set(words) <= set(command_line(pid)))
+    said = len(stack.said)
+
+    os.kill(pid, signal.SIGKILL)
+
+    eventually(lambda: len(stack.said) > said)
+    assert "was ended by signal 9; starting it again in 0." in stack.said[said]
+    eventually(lambda: _is_whole(stack))
+    assert not runs(pid)
+
+
+def _is_whole(stack: RunningStack) -> bool:
+    """Every process runs, and so many requests succeed that each api process has answered some."""
+    try:
+        return len(children(stack.popen.pid)) == 6 and all(stack.get("/api/v1/admin/bearers") for _ in range(20))
+    except (OSError, HTTPException, AssertionError):
+        return False
+
+
+def test_second_run_on_the_same_folder_is_refused(stack: RunningStack) -> None:
+    said = refused(stack.folder)
+
+    assert said == f"Error: Another `run` is using the data folder {stack.folder}; stop it first."
+
+
+def test_killing_the_supervisor_leaves_no_orphan_and_ctrl_c_none_either(folder: Path) -> None:
+    with running(folder) as first:
+        bearers = first.get("/api/v1/admin/bearers")
+        killed = descendants(first.popen.pid)
+        first.end(signal.SIGKILL)
+    eventually(lambda: not [pid for pid in killed if runs(pid)], seconds=10)
+
+    with running(folder) as second:
+        assert second.get("/api/v1/admin/bearers") == bearers
+        stopped = descendants(second.popen.pid)
+        began = time.monotonic()
+        code = second.end(signal.SIGINT)
+        took = time.monotonic() - began
+    assert code == 0
+    assert took < 6
+    assert not [pid for pid in stopped if runs(pid)]
+
+
+def test_a_stop_before_it_is_ready_leaves_nothing(folder: Path) -> None:
+    stack = start(folder)
+    eventually(lambda: len(descendants(stack.popen.pid)) > 2)
+    started = descendants(stack.popen.pid)
+
+    code = stack.end(signal.SIGTERM)
+
+    assert code == 0
+    eventually(lambda: not [pid for pid in started if runs(pid)], seconds=5)
+
+
+def test_a_given_database_is_used_and_filled(folder: Path, tmp_path: Path) -> None:
+    with (
+        LocalPostgres(tmp_path / "server", settings={"fsync": "off"}) as url,
+        running(folder, DATABASE_URL=url) as stack,
+    ):
+        assert stack.get("/api/v1/admin/bearers")
+        assert not [pid for pid in descendants(stack.popen.pid) if "postgres" in command_line(pid)[0]]
+        with psycopg.connect(url) as connection:
+            row = connection.execute("SELECT count(*) FROM bearers").fetchone()
+    assert row == (1,)
+
+
+def test_create_admin_prints_a_token_that_works(stack: RunningStack) -> None:
+    _, _, url = stack.line("database").split()[1:]
+    password = (stack.folder / "postgres.pgpass").read_text().strip().rpartition(":")[2]
+    made = {
+        "DATABASE_URL": url.replace("@", f":{password}@"),
+        "PUBLIC_BASE_URL": stack.base_url,
+        "ENCRYPTION_KEYS": (stack.folder / "encryption_key").read_text(),
+        "TWILIO_ACCOUNT_SID": (stack.folder / "twilio_account_sid").read_text(),
+        "TWILIO_AUTH_TOKEN": (stack.folder / "twilio_auth_token").read_text(),
+    }
+    assert set(made) <= {name.upper() for name in Settings.model_fields}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "create-admin", "second"],
+        cwd=ROOT,
+        env=environment(stack.folder, **made),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert stack.get("/api/v1/admin/bearers", token=done.stdout.strip())
