@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.db import Base
@@ -28,8 +28,8 @@ class WebhookEndpointRow(Base):
 class WebhookDeliveryRow(Base):
     """One event on its way to one endpoint.
 
-    A lane is the deliveries of one resource to one endpoint. Only its first pending delivery has `due_at`; the others wait
-    for it with `due_at` null, so a claim never looks at them.
+    A lane is the deliveries of one resource to one endpoint. Only its first pending delivery has `due_at`; the others
+    wait for it with `due_at` null, so a claim never looks at them.
     """
 
     __tablename__ = "webhook_deliveries"
@@ -51,10 +51,10 @@ class WebhookDeliveryRow(Base):
         CheckConstraint("(status = 'delivered') = (delivered_at IS NOT NULL)", name="delivered_has_time"),
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     uuid: Mapped[UUID] = mapped_column(unique=True, server_default=func.uuidv7())
     endpoint_id: Mapped[int] = mapped_column(ForeignKey("webhook_endpoints.id"))
-    event_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("events.id"), index=True)
+    event_id: Mapped[int] = mapped_column(ForeignKey("events.id"), index=True)
     bearer_id: Mapped[int] = mapped_column(ForeignKey("bearers.id"))
     event_type: Mapped[str]
     resource_uuid: Mapped[UUID]
@@ -75,9 +75,7 @@ class WebhookAttemptRow(Base):
 
     __tablename__ = "webhook_attempts"
 
-    delivery_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey("webhook_deliveries.id", ondelete="CASCADE"), primary_key=True
-    )
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("webhook_deliveries.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     attempted_at: Mapped[datetime]
     duration_ms: Mapped[int]
