@@ -19,7 +19,8 @@ setup: .venv/synced ## Make .venv with what the lock file says; `run` and `test`
 	@touch $@
 
 run: setup ## Run everything on this machine; settings are in .env.example
-	@$(BIN)/python -m server run
+	@# Tied to make itself, so that killing make stops it too.
+	@exec $(BIN)/python -I -S server/stack/launch.py $$PPID 15 - $(CURDIR)/$(BIN)/python -m server run
 
 test: setup ## Run all tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile
