@@ -1,8 +1,11 @@
 """Callers of the API: typed stubs that send a bearer's token."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import grpc.aio
+import pytest
 from commonservices.v1 import (
     api_key_service_pb2_grpc,
     bearer_service_pb2_grpc,
@@ -114,3 +117,22 @@ def refusal(error: grpc.aio.AioRpcError) -> Refusal:
         metadata=dict(info.metadata),
         fields=tuple(v.field for v in bad_request.field_violations),
     )
+
+
+async def refused(call: Awaitable[object]) -> Refusal:
+    """Wait for a call that must be refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return refusal(caught.value)
+
+
+async def until_refused(call: Callable[[], Awaitable[object]], reason: str, *, seconds: float = 1) -> None:
+    """Call until it is refused for this reason."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                await call()
+            except grpc.aio.AioRpcError as error:
+                if refusal(error).reason == reason:
+                    return
+                raise

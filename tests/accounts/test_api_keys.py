@@ -10,14 +10,8 @@ from commonservices.v1 import bearer_service_pb2
 
 from server.caller import BearerType
 from server.db import Database
-from tests.clients import Client, Refusal, client_with, credentials, refusal
+from tests.clients import Client, client_with, credentials, refused, until_refused
 from tests.conftest import MakeClient
-
-
-async def refused(call: grpc.aio.UnaryUnaryCall) -> Refusal:  # type: ignore[type-arg]  # of any type
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return refusal(caught.value)
 
 
 async def test_token_is_answered_once_and_works(client: Client, channel: grpc.aio.Channel) -> None:
@@ -69,13 +63,10 @@ async def test_deleted_key_ends_at_once(client: Client) -> None:
 
     await client.api_keys.DeleteApiKey(pb.DeleteApiKeyRequest(id=key.id), metadata=client.metadata)
 
-    async with asyncio.timeout(1):
-        while True:
-            try:
-                await client.api_keys.ListApiKeys(pb.ListApiKeysRequest(), metadata=credentials(key.token))
-            except grpc.aio.AioRpcError as error:
-                assert refusal(error).reason == "CREDENTIALS_INVALID"
-                break
+    await until_refused(
+        lambda: client.api_keys.ListApiKeys(pb.ListApiKeysRequest(), metadata=credentials(key.token)),
+        "CREDENTIALS_INVALID",
+    )
 
 
 async def test_key_of_another_bearer_is_not_found(client: Client, client_of: MakeClient) -> None:
@@ -158,9 +149,7 @@ async def test_two_admins_cannot_remove_each_other(client_of: MakeClient) -> Non
 async def test_repeated_create_answers_the_same_token(client: Client) -> None:
     request = pb.CreateApiKeyRequest(request_id="retry-me")
 
-    keys = await asyncio.gather(
-        *(client.api_keys.CreateApiKey(request, metadata=client.metadata) for _ in range(5))
-    )
+    keys = await asyncio.gather(*(client.api_keys.CreateApiKey(request, metadata=client.metadata) for _ in range(5)))
     listed = await client.api_keys.ListApiKeys(pb.ListApiKeysRequest(), metadata=client.metadata)
 
     assert len({key.token for key in keys}) == 1
@@ -215,10 +204,7 @@ async def test_token_of_a_deleted_bearer_is_refused(admin: Client, client: Clien
     )
 
     stranger = client_with(channel, bearer_id=client.bearer_id, token=client.token)
-    async with asyncio.timeout(1):
-        while True:
-            try:
-                await stranger.api_keys.ListApiKeys(pb.ListApiKeysRequest(), metadata=stranger.metadata)
-            except grpc.aio.AioRpcError as error:
-                assert refusal(error).reason == "CREDENTIALS_INVALID"
-                break
+    await until_refused(
+        lambda: stranger.api_keys.ListApiKeys(pb.ListApiKeysRequest(), metadata=stranger.metadata),
+        "CREDENTIALS_INVALID",
+    )
