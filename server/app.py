@@ -25,19 +25,23 @@ from commonservices.v1 import (
     status_service_pb2_grpc,
     twilio_request_service_pb2,
     twilio_request_service_pb2_grpc,
+    webhook_delivery_service_pb2,
+    webhook_delivery_service_pb2_grpc,
 )
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from server import idempotency
 from server.accounts import bearers, keys
 from server.accounts.authentication import Authentication
 from server.accounts.service import ApiKeyService, BearerService
 from server.caller import BearerType
 from server.config import Settings
-from server.db import Database
+from server.db import DATABASE_DOWN, Database
 from server.encryption import Cipher
 from server.events.feed import Feed
 from server.events.relay import Relay
+from server.events.retention import Retention
 from server.events.service import EventService
 from server.events.stream import Streams
 from server.messages.send import SendWorker
@@ -49,6 +53,9 @@ from server.providers import registry
 from server.rpc.auth import Gate
 from server.rpc.edge import Edge
 from server.rpc.status import StatusService
+from server.webhooks import deliveries, endpoints
+from server.webhooks.deliver import Deliverer
+from server.webhooks.service import WebhookDeliveryService
 
 log = structlog.get_logger()
 
@@ -59,6 +66,8 @@ _WORKER_CONNECTIONS = 16
 # Envoy asks for the health every 0.5 s; after this it sends nothing new to a process that leaves.
 _DRAIN_SECONDS = 2.0
 _GRACE_SECONDS = 15.0
+
+_FORGET_EVERY_SECONDS = 60.0
 
 
 class Api:
@@ -138,6 +147,7 @@ SERVICES = tuple(
         (messaging_service_service_pb2, "MessagingServiceService"),
         (status_service_pb2, "StatusService"),
         (twilio_request_service_pb2, "TwilioRequestService"),
+        (webhook_delivery_service_pb2, "WebhookDeliveryService"),
     )
 )
 
@@ -148,12 +158,15 @@ def _add_services(
     status_service_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(db), server)
     api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyService(db, cipher), server)
     bearer_service_pb2_grpc.add_BearerServiceServicer_to_server(
-        BearerService(db, cipher, enable_endpoint=_none, disable_endpoints=_none), server
+        BearerService(db, cipher, enable_endpoint=endpoints.enable, disable_endpoints=endpoints.disable_all), server
     )
     messaging_service_service_pb2_grpc.add_MessagingServiceServiceServicer_to_server(
         MessagingServiceService(db, cipher), server
     )
     message_service_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(db, notifications, cipher), server)
+    webhook_delivery_service_pb2_grpc.add_WebhookDeliveryServiceServicer_to_server(
+        WebhookDeliveryService(db, notifications), server
+    )
     twilio_request_service_pb2_grpc.add_TwilioRequestServiceServicer_to_server(
         TwilioRequestService(
             db,
@@ -182,22 +195,47 @@ async def run_worker(settings: Settings) -> None:
     db = Database(url, max_size=_WORKER_CONNECTIONS)
     notifications = Notifications(url, db)
     senders = {name: make(settings) for name, make in registry.MESSAGE_SENDERS.items()}
+    lanes = [SendWorker(db, notifications, senders, priority=priority) for priority in ("high", "default")]
+    deliverer = Deliverer(
+        db,
+        notifications,
+        Cipher([key.get_secret_value() for key in settings.encryption_keys]),
+        allowed_networks=settings.webhook_allowed_networks,
+    )
+    relay = Relay(db, notifications, endpoints.fan_out)
+    retention = Retention(db, deliveries.release, keep=settings.event_retention)
     await db.open()
     try:
         async with asyncio.TaskGroup() as tasks:
-            listening = tasks.create_task(notifications.run())
+            background = [
+                tasks.create_task(notifications.run()),
+                tasks.create_task(relay.run()),
+                tasks.create_task(retention.run()),
+                tasks.create_task(_forget_request_ids(db)),
+            ]
             async with asyncio.TaskGroup() as work:
-                for priority in ("high", "default"):
-                    lane = SendWorker(db, notifications, senders, priority=priority)
+                for lane in lanes:
                     work.create_task(lane.run(stop))
-                relay = tasks.create_task(Relay(db, notifications, _none_relayed).run())
+                work.create_task(deliverer.run(stop))
                 log.info("worker.working")
-            listening.cancel()
-            relay.cancel()
+            for task in background:
+                task.cancel()
     finally:
+        await deliverer.aclose()
         for sender in senders.values():
             await sender.aclose()
         await db.close()
+
+
+async def _forget_request_ids(db: Database) -> None:
+    """Delete request ids that are no longer remembered, in small batches, until cancelled."""
+    while True:
+        try:
+            while await idempotency.forget_old(db):
+                pass
+        except DATABASE_DOWN as error:
+            log.warning("request_ids.not_forgotten", error=str(error))
+        await asyncio.sleep(_FORGET_EVERY_SECONDS)
 
 
 async def create_admin(settings: Settings, *, name: str) -> str:
@@ -265,11 +303,3 @@ def _log_json() -> None:
         logger_factory=structlog.BytesLoggerFactory(),
         cache_logger_on_first_use=True,
     )
-
-
-
-async def _none(*_: object) -> None: ...
-
-
-async def _none_relayed(*_: object) -> int:
-    return 0

@@ -131,7 +131,7 @@ async def recover_deliveries(
 
 
 async def release(connection: AsyncConnection[TupleRow], event_ids: Sequence[int]) -> Sequence[int]:
-    """Delete what has ended of the deliveries of these events, and answer the events that none waits for."""
+    """Delete the deliveries of those of these events that were delivered everywhere, and answer those events."""
     async with connection.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(queries.RELEASE.encode(), {"event_ids": list(event_ids)})
         return await cursor.fetchall()

@@ -314,12 +314,14 @@ UPDATE webhook_endpoints SET disabled_at = NULL, failing_since = NULL
 WHERE id = %(endpoint_id)s AND disabled_at IS NOT NULL
 """
 
+# A dead-lettered delivery is never dropped: it can be retried, and keeps its event.
 RELEASE = """
-WITH released AS (
-    DELETE FROM webhook_deliveries WHERE event_id = ANY(%(event_ids)s) AND status <> 'pending'
-)
-SELECT event_id FROM unnest(%(event_ids)s::bigint[]) AS given (event_id)
-WHERE NOT EXISTS (
-    SELECT FROM webhook_deliveries pending WHERE pending.event_id = given.event_id AND status = 'pending'
-)
+WITH free AS MATERIALIZED (
+    SELECT event_id FROM unnest(%(event_ids)s::bigint[]) AS given (event_id)
+    WHERE NOT EXISTS (
+        SELECT FROM webhook_deliveries kept WHERE kept.event_id = given.event_id AND status <> 'delivered'
+    )
+),
+released AS (DELETE FROM webhook_deliveries WHERE event_id IN (SELECT event_id FROM free))
+SELECT event_id FROM free
 """
