@@ -15,11 +15,14 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAPABILITY_VERSION_3 = 0x20080522
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
+CAP_SETPCAP = 8
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 
 
 def _check(libc: ctypes.CDLL, status: int) -> None:
@@ -28,11 +31,18 @@ def _check(libc: ctypes.CDLL, status: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _keep_capability(libc: ctypes.CDLL, capability: int) -> None:
+def _set_capabilities(libc: ctypes.CDLL, *capabilities: int) -> None:
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    bits = 1 << capability
+    bits = sum(1 << capability for capability in capabilities)
     effective_permitted_inheritable = (ctypes.c_uint32 * 6)(bits, bits, bits, 0, 0, 0)
     _check(libc, libc.capset(header, effective_permitted_inheritable))
+
+
+def _keep_capability(libc: ctypes.CDLL, capability: int) -> None:
+    _set_capabilities(libc, capability, CAP_SETPCAP)
+    # Without it access(2), which initdb asks about its programs, answers as if there were no capability.
+    _check(libc, libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
+    _set_capabilities(libc, capability)
     _check(libc, libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0))
 
 
