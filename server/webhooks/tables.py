@@ -34,7 +34,7 @@ class WebhookDeliveryRow(Base):
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
-        UniqueConstraint("endpoint_id", "event_id"),
+        UniqueConstraint("event_id", "endpoint_id"),
         Index("ix_webhook_deliveries_due", "endpoint_id", "due_at", postgresql_where="due_at IS NOT NULL"),
         Index(
             "ix_webhook_deliveries_lane", "endpoint_id", "resource_uuid", "id", postgresql_where="status = 'pending'"
@@ -54,7 +54,7 @@ class WebhookDeliveryRow(Base):
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     uuid: Mapped[UUID] = mapped_column(unique=True, server_default=func.uuidv7())
     endpoint_id: Mapped[int] = mapped_column(ForeignKey("webhook_endpoints.id"))
-    event_id: Mapped[int] = mapped_column(ForeignKey("events.id"), index=True)
+    event_id: Mapped[int] = mapped_column(ForeignKey("events.id"))
     bearer_id: Mapped[int] = mapped_column(ForeignKey("bearers.id"))
     event_type: Mapped[str]
     resource_uuid: Mapped[UUID]

@@ -262,7 +262,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["event_id"], ["events.id"], name=op.f("fk_webhook_deliveries_event_id_events")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_deliveries")),
-        sa.UniqueConstraint("endpoint_id", "event_id", name=op.f("uq_webhook_deliveries_endpoint_id_event_id")),
+        sa.UniqueConstraint("event_id", "endpoint_id", name=op.f("uq_webhook_deliveries_event_id_endpoint_id")),
         sa.UniqueConstraint("uuid", name=op.f("uq_webhook_deliveries_uuid")),
     )
     op.create_index("ix_webhook_deliveries_bearer_id_id", "webhook_deliveries", ["bearer_id", "id"], unique=False)
@@ -280,7 +280,6 @@ def upgrade() -> None:
         unique=False,
         postgresql_where="due_at IS NOT NULL",
     )
-    op.create_index(op.f("ix_webhook_deliveries_event_id"), "webhook_deliveries", ["event_id"], unique=False)
     op.create_index(
         "ix_webhook_deliveries_lane",
         "webhook_deliveries",
@@ -341,7 +340,6 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_message_callbacks_message_id"), table_name="message_callbacks")
     op.drop_table("message_callbacks")
     op.drop_index("ix_webhook_deliveries_lane", table_name="webhook_deliveries", postgresql_where="status = 'pending'")
-    op.drop_index(op.f("ix_webhook_deliveries_event_id"), table_name="webhook_deliveries")
     op.drop_index("ix_webhook_deliveries_due", table_name="webhook_deliveries", postgresql_where="due_at IS NOT NULL")
     op.drop_index(
         "ix_webhook_deliveries_dead_lettered",
