@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import settings
 
 from server.providers.twilio.adapter import TwilioMessageSender
 from tests.providers.servers import (
@@ -13,6 +14,10 @@ from tests.providers.servers import (
     running_receiver,
     running_sandbox,
 )
+
+# Hypothesis times each example by default, and would call a busy machine a failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 pytest.register_assert_rewrite("tests.providers.contract")
 

@@ -141,7 +141,7 @@ async def test_invalid_message_is_refused_even_when_its_answer_would_be_lost(san
 
 
 async def test_late_answer_is_late_and_true(sandbox: Sandbox, receiver: Receiver) -> None:
-    impatient = aiohttp.ClientTimeout(total=0.05)
+    impatient = aiohttp.ClientTimeout(sock_read=0.05)
     form = VALID | {"Body": "[sandbox:delay=100ms]", "StatusCallback": f"{receiver.base_url}/cb"}
     with pytest.raises(TimeoutError):
         await sandbox.http.post(sandbox.base_url + MESSAGES, headers=AUTHORIZED, data=form, timeout=impatient)
