@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from commonservices.v1 import event_pb2
 from commonservices.v1 import message_pb2 as pb
 from psycopg.rows import class_row, namedtuple_row, scalar_row
 
 from server.caller import Caller
-from server.db import Database, Parameters
+from server.db import Database, Parameters, violated_constraint
 from server.encryption import Cipher
 from server.errors import FailedPrecondition, NotFound, Unavailable
 from server.events import outbox
@@ -87,6 +88,7 @@ async def create_message(
         if request_key is not None and found.response_encrypted is not None:
             request_key.check(found.fingerprint)
             return pb.Message.FromString(cipher.decrypt(found.response_encrypted)), True
+        _check_sender(found, draft)
         message = _accepted(found, caller=caller, draft=draft)
         resource = convert.message_to_proto(message)
         parameters = {
@@ -100,7 +102,13 @@ async def create_message(
             with_request_id=request_key is not None,
             with_new_conversation=draft.client_conversation_id is not None and found.conversation_id is None,
         )
-        if await db.fetch_one(statement, parameters, scalar_row) is not None:
+        try:
+            inserted = await db.fetch_one(statement, parameters, scalar_row)
+        except psycopg.errors.UniqueViolation as error:
+            if violated_constraint(error) != queries.CONVERSATION_IS_UNIQUE:
+                raise
+            continue
+        if inserted is not None:
             notifications.notify(Channel.MESSAGES, Channel.OUTBOX)
             return resource, False
     raise TooManyChanges("too many requests with this request id or conversation at once; try again")
@@ -172,7 +180,7 @@ async def save(
 
 
 async def _resolve(db: Database, *, caller: Caller, draft: Draft, request_key: RequestKey | None) -> Any:
-    """The row of a RESOLVE statement, with a sender that may be used."""
+    """The row of a RESOLVE statement."""
     parameters = {
         "bearer_id": caller.bearer_id,
         "client_conversation_id": draft.client_conversation_id,
@@ -187,7 +195,11 @@ async def _resolve(db: Database, *, caller: Caller, draft: Draft, request_key: R
         statement = queries.RESOLVE_BY_SERVICE
     else:
         statement = queries.RESOLVE_BY_CUSTOMER
-    found: Any = await db.fetch_one(statement, parameters, namedtuple_row)
+    return await db.fetch_one(statement, parameters, namedtuple_row)
+
+
+def _check_sender(found: Any, draft: Draft) -> None:
+    """Raise unless there is a number to send from, and it is of the messaging service that was named."""
     named = {
         name: value
         for name, value in (
@@ -203,7 +215,6 @@ async def _resolve(db: Database, *, caller: Caller, draft: Draft, request_key: R
     )
     if not is_of_service:
         raise NoSenderNumber(**named) if draft.sender_number is None else SenderNumberNotOwned(draft.sender_number)
-    return found
 
 
 def _accepted(found: Any, *, caller: Caller, draft: Draft) -> Message:

@@ -61,18 +61,21 @@ RESOLVE_BY_SERVICE = _resolve(_NUMBER_OF_SERVICE.format(named="m.twilio_messagin
 RESOLVE_BY_CUSTOMER = _resolve(_NUMBER_OF_SERVICE.format(named="cu.global_customer_id = %(global_customer_id)s"))
 
 
+CONVERSATION_IS_UNIQUE = "uq_conversations_bearer_id_client_conversation_id"
+
+
 def insert(*, with_request_id: bool, with_new_conversation: bool) -> str:
     """The message, its first event, and where asked for its request id and its conversation: all or nothing.
 
-    Answers no row where the request id or the conversation was taken meanwhile.
+    Answers no row where the request id was taken meanwhile. Violates CONVERSATION_IS_UNIQUE where the conversation was
+    made meanwhile: skipping it instead would leave the request id with the answer of a message that is not there.
     """
     request = f"{idempotency.CLAIM} RETURNING 1" if with_request_id else "SELECT 1"
     conversation = (
         """INSERT INTO conversations
     (bearer_id, client_conversation_id, internal_conversation_id, global_id, callback_url)
     SELECT %(bearer_id)s, %(client_conversation_id)s, %(internal_conversation_id)s, %(global_id)s,
-           %(conversation_callback_url)s FROM request
-    ON CONFLICT (bearer_id, client_conversation_id) DO NOTHING RETURNING id"""
+           %(conversation_callback_url)s FROM request RETURNING id"""
         if with_new_conversation
         else "SELECT %(conversation_id)s::bigint AS id FROM request"
     )
