@@ -36,6 +36,7 @@ def run() -> None:
     from pydantic import ValidationError
 
     from server.config import LocalSettings, bad_settings
+    from server.envoy import EnvoyError
     from server.stack.errors import StackError
     from server.stack.local import LocalStack
 
@@ -43,7 +44,7 @@ def run() -> None:
         LocalStack(LocalSettings()).run()
     except ValidationError as error:
         raise click.ClickException(bad_settings(error)) from error
-    except StackError as error:
+    except (EnvoyError, StackError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -90,12 +91,11 @@ def create_admin(name: str) -> None:
 def envoy(listen: str, api: tuple[str, ...], admin_port: int, config: Path, binary: Path | None) -> None:
     """Become Envoy, which serves REST, gRPC and gRPC-Web on one port in front of the gRPC servers."""
     from server import envoy
-    from server.stack.errors import StackError
 
     try:
         program = str(envoy.binary(binary))
         text = envoy.render(listen=listen, api=api, admin_port=admin_port, descriptor=envoy.DESCRIPTOR)
-    except StackError as error:
+    except envoy.EnvoyError as error:
         raise click.ClickException(str(error)) from error
     config.write_text(text)
     command = [program, "--config-path", str(config), "--disable-hot-restart", "--log-level", "warn"]

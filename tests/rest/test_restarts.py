@@ -1,0 +1,112 @@
+"""Api processes come and go behind Envoy while calls are made."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from server.config import Settings
+from server.stack.postgres import free_port
+from tests.clients import Client
+from tests.rest.front import Front, running_envoy, until_healthy
+
+ROOT = Path(__file__).parent.parent.parent
+CALLERS = 4
+
+
+@asynccontextmanager
+async def api_process(settings: Settings, target: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`python -m server api`, as servers of their own run it."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "PUBLIC_BASE_URL": settings.public_base_url,
+        "ENCRYPTION_KEYS": ",".join(key.get_secret_value() for key in settings.encryption_keys),
+        "TWILIO_ACCOUNT_SID": settings.twilio_account_sid,
+        "TWILIO_AUTH_TOKEN": settings.twilio_auth_token.get_secret_value(),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "server", "api", "--listen", target),
+        env=environment,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def load(front: Front, client: Client, calls: list[tuple[str, str]]) -> AsyncIterator[Counter[int]]:
+    """Calls one after the other by a few callers; the answers' statuses are counted."""
+    statuses: Counter[int] = Counter()
+    stop = asyncio.Event()
+
+    async def call(session: aiohttp.ClientSession) -> None:
+        while not stop.is_set():
+            for method, path in calls:
+                async with session.request(method, path) as answer:
+                    await answer.read()
+                statuses[answer.status] += 1
+
+    headers = {"authorization": f"Bearer {client.token}"}
+    async with aiohttp.ClientSession(front.url, headers=headers) as session, asyncio.TaskGroup() as callers:
+        for _ in range(CALLERS):
+            callers.create_task(call(session))
+        try:
+            yield statuses
+        finally:
+            stop.set()
+
+
+async def more(statuses: Counter[int], count: int) -> None:
+    """Wait for that many more answers."""
+    goal = statuses.total() + count
+    async with asyncio.timeout(30):
+        while statuses.total() < goal:
+            await asyncio.sleep(0.02)
+
+
+async def test_no_call_fails_while_every_api_process_restarts(settings: Settings, client: Client) -> None:
+    targets = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    async with AsyncExitStack() as stack:
+        processes = [await stack.enter_async_context(api_process(settings, target)) for target in targets]
+        front = await stack.enter_async_context(running_envoy(targets))
+        await until_healthy(front, 2)
+
+        async with load(front, client, [("GET", "/api/v1/bearer"), ("POST", "/api/v1/api_keys")]) as statuses:
+            for process, target in zip(processes, targets, strict=True):
+                await more(statuses, 50)
+                process.send_signal(signal.SIGTERM)
+                await process.wait()
+                await more(statuses, 50)
+                await stack.enter_async_context(api_process(settings, target))
+                await until_healthy(front, 2)
+            await more(statuses, 50)
+
+    assert set(statuses) == {200, 201}
+
+
+async def test_no_read_fails_when_an_api_process_is_killed(settings: Settings, client: Client) -> None:
+    targets = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    async with AsyncExitStack() as stack:
+        processes = [await stack.enter_async_context(api_process(settings, target)) for target in targets]
+        front = await stack.enter_async_context(running_envoy(targets))
+        await until_healthy(front, 2)
+
+        async with load(front, client, [("GET", "/api/v1/bearer"), ("GET", "/api/v1/api_keys")]) as statuses:
+            await more(statuses, 100)
+            processes[0].kill()
+            await more(statuses, 500)
+
+    assert set(statuses) == {200}
