@@ -44,6 +44,7 @@ from server.events.relay import Relay
 from server.events.retention import Retention
 from server.events.service import EventService
 from server.events.stream import Streams
+from server.messages.messages import LANES
 from server.messages.send import SendWorker
 from server.messages.service import MessageService, TwilioRequestService
 from server.notifications import Notifications
@@ -195,7 +196,7 @@ async def run_worker(settings: Settings) -> None:
     db = Database(url, max_size=_WORKER_CONNECTIONS)
     notifications = Notifications(url, db)
     senders = {name: make(settings) for name, make in registry.MESSAGE_SENDERS.items()}
-    lanes = [SendWorker(db, notifications, senders, priority=priority) for priority in ("high", "default")]
+    lanes = [SendWorker(db, notifications, senders, priority=priority) for priority in LANES]
     deliverer = Deliverer(
         db,
         notifications,

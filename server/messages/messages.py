@@ -25,6 +25,9 @@ from server.providers.ports import MessageStatus
 
 STATUS_UPDATE = "messages.message.status_update"
 
+# Whom a due message wakes, by its priority.
+LANES = {"default": Channel.MESSAGES_DEFAULT, "high": Channel.MESSAGES_HIGH}
+
 # How often a change is tried anew because another change of the same thing came between reading and writing.
 TRIES = 10
 
@@ -109,7 +112,7 @@ async def create_message(
                 raise
             continue
         if inserted is not None:
-            notifications.notify(Channel.MESSAGES, Channel.OUTBOX)
+            notifications.notify(Channel.OUTBOX, *([LANES[message.priority]] if message.scheduled_at is None else []))
             return resource, False
     raise TooManyChanges("too many requests with this request id or conversation at once; try again")
 

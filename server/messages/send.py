@@ -18,9 +18,9 @@ from server.db import Database
 from server.messages import queries
 from server.messages.callbacks import apply_report
 from server.messages.message import Message, given_up, refused
-from server.messages.messages import save
+from server.messages.messages import LANES, save
 from server.messages.retry import GIVE_UP_AFTER, RESOLVE_AFTER, delay_after
-from server.notifications import Channel, Notifications
+from server.notifications import Notifications
 from server.providers.ports import (
     MessageReport,
     MessageSender,
@@ -63,7 +63,7 @@ class SendWorker:
         self._senders = senders
         self._priority = priority
         self._concurrency = concurrency
-        self._wake = notifications.wake(Channel.MESSAGES)
+        self._wake = notifications.wake(LANES[priority])
         self._in_flight: set[asyncio.Task[None]] = set()
 
     async def run_once(self) -> int:
