@@ -46,6 +46,9 @@ def run() -> None:
         raise click.ClickException(bad_settings(error)) from error
     except (EnvoyError, StackError) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        # A file of the data folder: another user's, or no space left.
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
 
 
 @main.command()

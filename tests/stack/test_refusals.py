@@ -35,6 +35,14 @@ def test_unreadable_folder(folder: Path) -> None:
     assert said == f"Error: Cannot use the data folder {folder}: {folder}/logs: Permission denied."
 
 
+def test_file_in_the_folder_that_cannot_be_used(folder: Path) -> None:
+    (folder / "logs" / "sandbox.log").mkdir(parents=True)
+
+    said = refused(folder)
+
+    assert said == f"Error: {folder}/logs/sandbox.log: Is a directory"
+
+
 def test_missing_envoy(folder: Path) -> None:
     said = refused(folder, ENVOY_BIN="/no/such/envoy")
 
