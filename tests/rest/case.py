@@ -50,6 +50,7 @@ class Step:
     call: str
     answer: int
     by: str = "application"
+    after_relay: bool = False
     token: str | None = None
     body: Json = None
     headers: Mapping[str, str] = field(default_factory=dict)

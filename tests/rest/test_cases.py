@@ -10,6 +10,9 @@ import pytest
 
 from server.caller import BearerType
 from server.db import Database
+from server.events.relay import Relay
+from server.notifications import Notifications
+from server.webhooks import endpoints
 from tests.conftest import MakeClient
 from tests.factories import make_messaging_service
 from tests.rest.case import (
@@ -40,18 +43,22 @@ CALLERS = {
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
-async def test_through_rest(case: Case, front: Front, client_of: MakeClient, db: Database) -> None:
+async def test_through_rest(
+    case: Case, front: Front, client_of: MakeClient, db: Database, notifications: Notifications
+) -> None:
     async with aiohttp.ClientSession(front.url) as session:
-        await run(case, rest_caller(session), client_of, db)
+        await run(case, rest_caller(session), client_of, db, Relay(db, notifications, endpoints.fan_out))
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if not case.only_rest])
-async def test_through_grpc(case: Case, front: Front, client_of: MakeClient, db: Database) -> None:
+async def test_through_grpc(
+    case: Case, front: Front, client_of: MakeClient, db: Database, notifications: Notifications
+) -> None:
     async with grpc.aio.insecure_channel(front.target) as channel:
-        await run(case, grpc_caller(channel), client_of, db)
+        await run(case, grpc_caller(channel), client_of, db, Relay(db, notifications, endpoints.fan_out))
 
 
-async def run(case: Case, call: Caller, client_of: MakeClient, db: Database) -> None:
+async def run(case: Case, call: Caller, client_of: MakeClient, db: Database, relay: Relay) -> None:
     await make_messaging_service(db)
     tokens: dict[str, str | None] = {"nobody": None}
     variables: dict[str, Json] = {"in_an_hour": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
@@ -62,6 +69,8 @@ async def run(case: Case, call: Caller, client_of: MakeClient, db: Database) -> 
 
     for number, written in enumerate(case.steps, 1):
         step = Step(**filled(written, variables))
+        if step.after_relay:
+            await relay.run_once()
         answer = await call(step, step.token or tokens[step.by])
         assert problems(step, answer) == [], f"step {number}: {step.call}"
         variables |= {name: found_at(path, answer.body) for name, path in step.save.items()}

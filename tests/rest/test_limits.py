@@ -18,6 +18,7 @@ from commonservices.v1 import (
 )
 from google.protobuf.message import Message
 
+from server.rpc.errors import DOMAIN
 from tests.clients import Refusal, refusal
 from tests.rest.conftest import AUTHORIZATION
 from tests.rest.front import Front, running_envoy, until_healthy
@@ -34,6 +35,7 @@ def envoy_error(code: int, status: str, reason: str, message: str) -> object:
 async def refused(channel: grpc.aio.Channel, request: api_key_service_pb2.CreateApiKeyRequest) -> Refusal:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await api_key_service_pb2_grpc.ApiKeyServiceStub(channel).CreateApiKey(request, metadata=METADATA)
+    assert DOMAIN.encode() in dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
     return refusal(caught.value)
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -46,35 +46,41 @@ async def api_process(settings: Settings, target: str) -> AsyncIterator[asyncio.
         await process.wait()
 
 
-@asynccontextmanager
-async def load(front: Front, client: Client, calls: list[tuple[str, str]]) -> AsyncIterator[Counter[int]]:
+class Load:
     """Calls one after the other by a few callers; the answers' statuses are counted."""
-    statuses: Counter[int] = Counter()
-    stop = asyncio.Event()
 
-    async def call(session: aiohttp.ClientSession) -> None:
-        while not stop.is_set():
-            for method, path in calls:
+    def __init__(self, calls: Sequence[tuple[str, str]]) -> None:
+        self.statuses: Counter[int] = Counter()
+        self._calls = calls
+        self._answered = asyncio.Condition()
+
+    async def more(self, count: int) -> None:
+        """Wait for that many more answers."""
+        goal = self.statuses.total() + count
+        async with asyncio.timeout(30), self._answered:
+            await self._answered.wait_for(lambda: self.statuses.total() >= goal)
+
+    async def call(self, session: aiohttp.ClientSession) -> None:
+        """Call until cancelled."""
+        while True:
+            for method, path in self._calls:
                 async with session.request(method, path) as answer:
                     await answer.read()
-                statuses[answer.status] += 1
+                self.statuses[answer.status] += 1
+                async with self._answered:
+                    self._answered.notify_all()
 
+
+@asynccontextmanager
+async def running_load(front: Front, client: Client, calls: Sequence[tuple[str, str]]) -> AsyncIterator[Load]:
+    """Load until the block ends."""
+    load = Load(calls)
     headers = {"authorization": f"Bearer {client.token}"}
-    async with aiohttp.ClientSession(front.url, headers=headers) as session, asyncio.TaskGroup() as callers:
-        for _ in range(CALLERS):
-            callers.create_task(call(session))
-        try:
-            yield statuses
-        finally:
-            stop.set()
-
-
-async def more(statuses: Counter[int], count: int) -> None:
-    """Wait for that many more answers."""
-    goal = statuses.total() + count
-    async with asyncio.timeout(30):
-        while statuses.total() < goal:
-            await asyncio.sleep(0.02)
+    async with aiohttp.ClientSession(front.url, headers=headers) as session, asyncio.TaskGroup() as tasks:
+        callers = [tasks.create_task(load.call(session)) for _ in range(CALLERS)]
+        yield load
+        for caller in callers:
+            caller.cancel()
 
 
 async def test_no_call_fails_while_every_api_process_restarts(settings: Settings, client: Client) -> None:
@@ -84,17 +90,17 @@ async def test_no_call_fails_while_every_api_process_restarts(settings: Settings
         front = await stack.enter_async_context(running_envoy(targets))
         await until_healthy(front, 2)
 
-        async with load(front, client, [("GET", "/api/v1/bearer"), ("POST", "/api/v1/api_keys")]) as statuses:
+        async with running_load(front, client, [("GET", "/api/v1/bearer"), ("POST", "/api/v1/api_keys")]) as load:
             for process, target in zip(processes, targets, strict=True):
-                await more(statuses, 50)
+                await load.more(50)
                 process.send_signal(signal.SIGTERM)
                 await process.wait()
-                await more(statuses, 50)
+                await load.more(50)
                 await stack.enter_async_context(api_process(settings, target))
                 await until_healthy(front, 2)
-            await more(statuses, 50)
+            await load.more(50)
 
-    assert set(statuses) == {200, 201}
+    assert set(load.statuses) == {200, 201}
 
 
 async def test_no_read_fails_when_an_api_process_is_killed(settings: Settings, client: Client) -> None:
@@ -104,9 +110,9 @@ async def test_no_read_fails_when_an_api_process_is_killed(settings: Settings, c
         front = await stack.enter_async_context(running_envoy(targets))
         await until_healthy(front, 2)
 
-        async with load(front, client, [("GET", "/api/v1/bearer"), ("GET", "/api/v1/api_keys")]) as statuses:
-            await more(statuses, 100)
+        async with running_load(front, client, [("GET", "/api/v1/bearer"), ("GET", "/api/v1/api_keys")]) as load:
+            await load.more(100)
             processes[0].kill()
-            await more(statuses, 500)
+            await load.more(500)
 
-    assert set(statuses) == {200}
+    assert set(load.statuses) == {200}
