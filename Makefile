@@ -1,4 +1,4 @@
-.PHONY: help setup gen fmt lint lint-python lint-protos lint-gen test check run lock
+.PHONY: help setup gen fmt lint lint-python lint-protos lint-gen test check run bench lock
 BIN := .venv/bin
 OUT := .
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -15,7 +15,7 @@ setup: .venv/synced ## Make .venv with what the lock file says; `run` and `test`
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed as python3." >&2; exit 1; }
 	@python3 -m venv .venv && sed -n '/^uv==/,/# via/p' $< > .venv/uv.txt
 	@{ $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r .venv/uv.txt && $(BIN)/uv pip sync -q --python .venv --require-hashes --compile-bytecode $<; } \
-		|| $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r $<
+		|| { echo "uv could not; pip takes about a minute." >&2; $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r $<; }
 	@touch $@
 
 run: setup ## Run everything on this machine; settings are in .env.example
@@ -50,6 +50,9 @@ gen: setup ## Generate gen/ and Envoy's descriptors from protos/
 fmt: setup ## Format the code and the protos
 	ruff format && ruff check --fix
 	buf format -w --path protos/commonservices
+
+bench: setup ## Measure the local stack
+	@$(BIN)/python -m bench
 
 lock: setup ## Lock what pyproject.toml asks for now
 	$(COMPILE) --extra envoy -o requirements.lock

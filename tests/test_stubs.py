@@ -17,10 +17,10 @@ def ask(stub: status_service_pb2_grpc.StatusServiceAsyncStub) -> None:
 
 def test_installed_stubs_are_typed(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "gen", tmp_path / "gen", ignore=shutil.ignore_patterns("__pycache__", "build"))
-    uv = Path(sys.executable).with_name("uv")
+    uv = str(Path(sys.executable).with_name("uv"))
     options = ["--python", sys.executable, "--offline", "--no-deps", "--no-build-isolation"]
-    install = [uv, "pip", "install", "--quiet", *options, "--target", tmp_path / "installed", tmp_path / "gen"]
-    subprocess.run(install, check=True)
+    install = [uv, "pip", "install", "--quiet", *options, "--target", str(tmp_path / "installed")]
+    subprocess.run([*install, str(tmp_path / "gen")], check=True)
     (tmp_path / "caller.py").write_text(CALLER)
 
     checked = subprocess.run(
