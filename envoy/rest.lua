@@ -56,7 +56,7 @@ local function answer_list(handle, field)
   local body = handle:body()
   local text = body:getBytes(0, body:length())
   local first = #'{"":' + #field + 1
-  local last = text:find('],"next_page_token":"[%w_-]*"}$')
+  local last = text:find('],"next_page_token":"[^"]*"}$')
   body:setBytes(text:sub(first, last))
 end
 
