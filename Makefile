@@ -1,6 +1,7 @@
 .PHONY: help setup gen fmt lint lint-python lint-protos lint-gen test check run bench lock
 BIN := .venv/bin
 OUT := .
+PIP := $(BIN)/pip install -q --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' pyproject.toml
 # buf finds its plugins on the path.
@@ -14,8 +15,8 @@ setup: .venv/synced ## Make .venv with what the lock file says; `run` and `test`
 .venv/synced: requirements-dev.lock
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed as python3." >&2; exit 1; }
 	@python3 -m venv .venv && sed -n '/^uv==/,/# via/p' $< > .venv/uv.txt
-	@{ $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r .venv/uv.txt && $(BIN)/uv pip sync -q --python .venv --require-hashes --compile-bytecode $<; } \
-		|| { echo "uv could not; pip takes about a minute." >&2; $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r $<; }
+	@{ $(PIP) -r .venv/uv.txt && $(BIN)/uv pip sync -q --python .venv --require-hashes --compile-bytecode $<; } \
+		|| { echo "uv could not; pip takes about a minute." >&2; $(PIP) -r $<; }
 	@touch $@
 
 run: setup ## Run everything on this machine; settings are in .env.example

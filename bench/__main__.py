@@ -1,4 +1,7 @@
-"""`make bench`: how fast the whole local stack is, load generator included. Bounded in count; figures are of one run."""
+"""`make bench`: how fast the whole local stack is, load generator included.
+
+Bounded in count; figures are of one run.
+"""
 
 import asyncio
 import os
