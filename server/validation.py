@@ -121,7 +121,16 @@ def _violation(violation: protovalidate.Violation) -> FieldViolation:
         path += f".{element.field_name}" if path else element.field_name
         if element.subscript is not None and element.subscript.field == "index":
             path += f"[{element.subscript.value}]"
-    return FieldViolation(path, proto.message)
+    return FieldViolation(path, _in_plain_words(proto.rule_id, proto.message))
+
+
+def _in_plain_words(rule_id: str, message: str) -> str:
+    """What the rule's own text says to somebody who sees a JSON body, not a schema."""
+    if rule_id == "required" or (rule_id == "string.min_len" and message == "must be at least 1 characters"):
+        return "is required"
+    if rule_id.endswith(".in"):
+        return message.replace("must be in list [", "must be one of ").removesuffix("]")
+    return message
 
 
 def _strings_with_nul(message: Message, prefix: str = "") -> Iterator[str]:

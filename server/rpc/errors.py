@@ -89,7 +89,8 @@ class Failure:
     def rest_body(self) -> str:
         """The documented error body, in ASCII because it travels in a header."""
         details = [
-            {"@type": f"type.googleapis.com/{d.DESCRIPTOR.full_name}"} | json_format.MessageToDict(d)
+            {"@type": f"type.googleapis.com/{d.DESCRIPTOR.full_name}"}
+            | json_format.MessageToDict(d, preserving_proto_field_name=True)
             for d in self.details()
         ]
         error = {

@@ -214,8 +214,14 @@ def _error(error: grpc.aio.AioRpcError) -> Json:
     return {
         "status": code_pb2.Code.Name(status.code),
         "message": status.message,
-        "details": json_format.MessageToDict(status)["details"],
-        "reason": next(iter(d["reason"] for d in json_format.MessageToDict(status)["details"] if "reason" in d)),
+        "details": json_format.MessageToDict(status, preserving_proto_field_name=True)["details"],
+        "reason": next(
+            iter(
+                d["reason"]
+                for d in json_format.MessageToDict(status, preserving_proto_field_name=True)["details"]
+                if "reason" in d
+            )
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""A real Envoy in front of api servers, on ports that the system chooses."""
+"""A real Envoy in front of api servers, on ports that the system chooses where the test does not."""
 
 import asyncio
 import json
@@ -33,6 +33,7 @@ class Front:
 async def running_envoy(
     api: Sequence[str],
     *,
+    port: int = 0,
     requests_per_second: int = envoy.REQUESTS_PER_SECOND,
     answer_seconds: float = envoy.ANSWER_SECONDS,
 ) -> AsyncIterator[Front]:
@@ -43,7 +44,7 @@ async def running_envoy(
         _write(
             config,
             envoy.render(
-                listen="127.0.0.1:0",
+                listen=f"127.0.0.1:{port}",
                 api=api,
                 admin_port=0,
                 descriptor=envoy.DESCRIPTOR,

@@ -175,7 +175,7 @@ async def test_error_naming_50_bad_fields_arrives_whole(rest: aiohttp.ClientSess
         details = (await answer.json())["error"]["details"]
 
     assert answer.status == 400
-    assert len(details[1]["fieldViolations"]) == 50
+    assert len(details[1]["field_violations"]) == 50
 
 
 async def test_fault_tells_nothing(rest: aiohttp.ClientSession, stand_in: StandIn) -> None:

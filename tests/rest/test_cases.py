@@ -97,7 +97,7 @@ def problems(step: Step, answer: Answer) -> list[str]:
     if step.reason is not None:
         found += differences({"error": {"reason": step.reason}}, answer.body)
     if step.fields is not None:
-        violations = details(answer.body, "BadRequest").get("fieldViolations", [])
+        violations = details(answer.body, "BadRequest").get("field_violations", [])
         found += differences(step.fields, [violation["field"] for violation in violations], "fields")
     if step.metadata is not None:
         expected = {key: str(value) for key, value in step.metadata.items()}

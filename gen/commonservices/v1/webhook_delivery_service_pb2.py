@@ -29,7 +29,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0commonservices/v1/webhook_delivery_service.proto\x12\x11\x63ommonservices.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1e\x63ommonservices/v1/access.proto\x1a(commonservices/v1/webhook_delivery.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x02\n\x1cListWebhookDeliveriesRequest\x12\x42\n\x06status\x18\x01 \x01(\tB*\xbaH\'r%R\x00R\x07pendingR\tdeliveredR\rdead_letteredR\x06status\x12\x1d\n\nevent_type\x18\x02 \x01(\tR\teventType\x12\x30\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x30\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\x12#\n\rresource_uuid\x18\x05 \x01(\tR\x0cresourceUuid\x12%\n\tpage_size\x18\x06 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07R\x08pageSize\x12\x1d\n\npage_token\x18\x07 \x01(\tR\tpageToken\"\x9a\x01\n\x1dListWebhookDeliveriesResponse\x12Q\n\x12webhook_deliveries\x18\x01 \x03(\x0b\x32\".commonservices.v1.WebhookDeliveryR\x11webhookDeliveries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"+\n\x19GetWebhookDeliveryRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\"-\n\x1bRetryWebhookDeliveryRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\"\x8d\x01\n\x1fRecoverWebhookDeliveriesRequest\x12\x38\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x05since\x12\x30\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\"K\n RecoverWebhookDeliveriesResponse\x12\'\n\x0frecovered_count\x18\x01 \x01(\rR\x0erecoveredCount2\xaf\x05\n\x16WebhookDeliveryService\x12\xa2\x01\n\x15ListWebhookDeliveries\x12/.commonservices.v1.ListWebhookDeliveriesRequest\x1a\x30.commonservices.v1.ListWebhookDeliveriesResponse\"&\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/webhook_deliveries\x12\x93\x01\n\x12GetWebhookDelivery\x12,.commonservices.v1.GetWebhookDeliveryRequest\x1a\".commonservices.v1.WebhookDelivery\"+\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02!\x12\x1f/api/v1/webhook_deliveries/{id}\x12\xa0\x01\n\x14RetryWebhookDelivery\x12..commonservices.v1.RetryWebhookDeliveryRequest\x1a\".commonservices.v1.WebhookDelivery\"4\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02*\"%/api/v1/webhook_deliveries/{id}/retry:\x01*\x12\xb6\x01\n\x18RecoverWebhookDeliveries\x12\x32.commonservices.v1.RecoverWebhookDeliveriesRequest\x1a\x33.commonservices.v1.RecoverWebhookDeliveriesResponse\"1\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\'\"\"/api/v1/webhook_deliveries/recover:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0commonservices/v1/webhook_delivery_service.proto\x12\x11\x63ommonservices.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1e\x63ommonservices/v1/access.proto\x1a(commonservices/v1/webhook_delivery.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x02\n\x1cListWebhookDeliveriesRequest\x12\x43\n\x06status\x18\x01 \x01(\tB+\xbaH(r#R\x07pendingR\tdeliveredR\rdead_lettered\xd8\x01\x01R\x06status\x12\x1d\n\nevent_type\x18\x02 \x01(\tR\teventType\x12\x30\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x30\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\x12#\n\rresource_uuid\x18\x05 \x01(\tR\x0cresourceUuid\x12%\n\tpage_size\x18\x06 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07R\x08pageSize\x12\x1d\n\npage_token\x18\x07 \x01(\tR\tpageToken\"\x9a\x01\n\x1dListWebhookDeliveriesResponse\x12Q\n\x12webhook_deliveries\x18\x01 \x03(\x0b\x32\".commonservices.v1.WebhookDeliveryR\x11webhookDeliveries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"+\n\x19GetWebhookDeliveryRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\"-\n\x1bRetryWebhookDeliveryRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\"\x8d\x01\n\x1fRecoverWebhookDeliveriesRequest\x12\x38\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x05since\x12\x30\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\"K\n RecoverWebhookDeliveriesResponse\x12\'\n\x0frecovered_count\x18\x01 \x01(\rR\x0erecoveredCount2\xaf\x05\n\x16WebhookDeliveryService\x12\xa2\x01\n\x15ListWebhookDeliveries\x12/.commonservices.v1.ListWebhookDeliveriesRequest\x1a\x30.commonservices.v1.ListWebhookDeliveriesResponse\"&\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/webhook_deliveries\x12\x93\x01\n\x12GetWebhookDelivery\x12,.commonservices.v1.GetWebhookDeliveryRequest\x1a\".commonservices.v1.WebhookDelivery\"+\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02!\x12\x1f/api/v1/webhook_deliveries/{id}\x12\xa0\x01\n\x14RetryWebhookDelivery\x12..commonservices.v1.RetryWebhookDeliveryRequest\x1a\".commonservices.v1.WebhookDelivery\"4\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02*\"%/api/v1/webhook_deliveries/{id}/retry:\x01*\x12\xb6\x01\n\x18RecoverWebhookDeliveries\x12\x32.commonservices.v1.RecoverWebhookDeliveriesRequest\x1a\x33.commonservices.v1.RecoverWebhookDeliveriesResponse\"1\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\'\"\"/api/v1/webhook_deliveries/recover:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'commonservices.v1.webhook_d
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTWEBHOOKDELIVERIESREQUEST'].fields_by_name['status']._loaded_options = None
-  _globals['_LISTWEBHOOKDELIVERIESREQUEST'].fields_by_name['status']._serialized_options = b'\272H\'r%R\000R\007pendingR\tdeliveredR\rdead_lettered'
+  _globals['_LISTWEBHOOKDELIVERIESREQUEST'].fields_by_name['status']._serialized_options = b'\272H(r#R\007pendingR\tdeliveredR\rdead_lettered\330\001\001'
   _globals['_LISTWEBHOOKDELIVERIESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTWEBHOOKDELIVERIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\005*\003\030\350\007'
   _globals['_RECOVERWEBHOOKDELIVERIESREQUEST'].fields_by_name['since']._loaded_options = None
@@ -51,17 +51,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WEBHOOKDELIVERYSERVICE'].methods_by_name['RecoverWebhookDeliveries']._loaded_options = None
   _globals['_WEBHOOKDELIVERYSERVICE'].methods_by_name['RecoverWebhookDeliveries']._serialized_options = b'\210\265\030\003\202\323\344\223\002\'\"\"/api/v1/webhook_deliveries/recover:\001*'
   _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_start=238
-  _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_end=574
-  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_start=577
-  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_end=731
-  _globals['_GETWEBHOOKDELIVERYREQUEST']._serialized_start=733
-  _globals['_GETWEBHOOKDELIVERYREQUEST']._serialized_end=776
-  _globals['_RETRYWEBHOOKDELIVERYREQUEST']._serialized_start=778
-  _globals['_RETRYWEBHOOKDELIVERYREQUEST']._serialized_end=823
-  _globals['_RECOVERWEBHOOKDELIVERIESREQUEST']._serialized_start=826
-  _globals['_RECOVERWEBHOOKDELIVERIESREQUEST']._serialized_end=967
-  _globals['_RECOVERWEBHOOKDELIVERIESRESPONSE']._serialized_start=969
-  _globals['_RECOVERWEBHOOKDELIVERIESRESPONSE']._serialized_end=1044
-  _globals['_WEBHOOKDELIVERYSERVICE']._serialized_start=1047
-  _globals['_WEBHOOKDELIVERYSERVICE']._serialized_end=1734
+  _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_end=575
+  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_start=578
+  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_end=732
+  _globals['_GETWEBHOOKDELIVERYREQUEST']._serialized_start=734
+  _globals['_GETWEBHOOKDELIVERYREQUEST']._serialized_end=777
+  _globals['_RETRYWEBHOOKDELIVERYREQUEST']._serialized_start=779
+  _globals['_RETRYWEBHOOKDELIVERYREQUEST']._serialized_end=824
+  _globals['_RECOVERWEBHOOKDELIVERIESREQUEST']._serialized_start=827
+  _globals['_RECOVERWEBHOOKDELIVERIESREQUEST']._serialized_end=968
+  _globals['_RECOVERWEBHOOKDELIVERIESRESPONSE']._serialized_start=970
+  _globals['_RECOVERWEBHOOKDELIVERIESRESPONSE']._serialized_end=1045
+  _globals['_WEBHOOKDELIVERYSERVICE']._serialized_start=1048
+  _globals['_WEBHOOKDELIVERYSERVICE']._serialized_end=1735
 # @@protoc_insertion_point(module_scope)
