@@ -61,7 +61,7 @@ def webhook_body(payload: bytes) -> bytes:
         "occurred_at": event.occurred_at.ToJsonString(),
         "sequence": event.sequence,
     }
-    return orjson.dumps({"metadata": metadata, **_with_nulls(keys, resource.DESCRIPTOR)})
+    return orjson.dumps({"metadata": metadata, **with_nulls(keys, resource.DESCRIPTOR)})
 
 
 @cache
@@ -82,8 +82,8 @@ def _is_always_there(field: FieldDescriptor) -> bool:
     return field.containing_oneof is None or field.containing_oneof.name == f"_{field.name}"
 
 
-# What json_format makes has no types of ours any more.
-def _with_nulls(keys: dict[str, Any], descriptor: Descriptor) -> dict[str, Any]:
+def with_nulls(keys: dict[str, Any], descriptor: Descriptor) -> dict[str, Any]:
+    """What json_format made of a message of this type, in the order of the schema, with what it left out as null."""
     return {
         name: _value(keys.get(name), nested)
         for name, nested, is_always_there in _fields(descriptor)
@@ -94,7 +94,7 @@ def _with_nulls(keys: dict[str, Any], descriptor: Descriptor) -> dict[str, Any]:
 def _value(value: Any, nested: Descriptor | None) -> Any:
     if nested is None or value is None:
         return value
-    return [_with_nulls(item, nested) for item in value] if isinstance(value, list) else _with_nulls(value, nested)
+    return [with_nulls(item, nested) for item in value] if isinstance(value, list) else with_nulls(value, nested)
 
 
 def _timestamp(value: datetime | None) -> Timestamp | None:

@@ -34,7 +34,13 @@ LEASE = timedelta(seconds=60)
 
 POLL_SECONDS = 1.0
 _BACK_OFF_SECONDS = 1.0
+# A worker under way lets so much time pass between claims: free slots gather, and a claim costs the more the fewer it
+# finds. An idle one claims at once.
+_GATHER_SECONDS = 0.005
 _RECORD_TRIES = 5
+
+# No endpoint gets more than this part of what is free, so that many slow ones leave room for others.
+_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,7 @@ class Deliverer:
         cipher: Cipher,
         *,
         allowed_networks: Sequence[Network],
-        endpoint_slots: int = 8,
+        endpoint_slots: int = 32,
         slots: int = 512,
         timeout: timedelta = post.TIMEOUT,
     ) -> None:
@@ -89,8 +95,6 @@ class Deliverer:
         # Attempts under way at each endpoint.
         self._busy: Counter[int] = Counter()
         self._under_way = 0
-        # Endpoints all of whose slots, or of ours, were taken: more of theirs may be due.
-        self._is_waited_for: set[int] = set()
         self._after = 0
         self._ended: list[_Ended] = []
         self._recording = asyncio.Lock()
@@ -115,6 +119,8 @@ class Deliverer:
                     log.exception("deliver.claim_failed")
                     await asyncio.sleep(_BACK_OFF_SECONDS)
                     continue
+                if self._under_way:
+                    await asyncio.sleep(_GATHER_SECONDS)
                 await self._pause(stop)
 
     async def _pause(self, stop: asyncio.Event) -> None:
@@ -144,12 +150,11 @@ class Deliverer:
     async def _claim(self) -> list[Claim]:
         free = self._slots - self._under_way
         if not free:
-            self._is_waited_for.update(self._busy)
             return []
         parameters = {
             "after": self._after,
             "busy": orjson.dumps({str(endpoint_id): count for endpoint_id, count in self._busy.items()}).decode(),
-            "slots": self._endpoint_slots,
+            "slots": max(1, min(self._endpoint_slots, free // _SHARE)),
             "limit": free,
             "lease": LEASE,
         }
@@ -164,17 +169,13 @@ class Deliverer:
     def _begin(self, tasks: asyncio.TaskGroup, claim: Claim, credentials: CallbackCredentials) -> None:
         self._under_way += 1
         self._busy[claim.endpoint_id] += 1
-        if self._busy[claim.endpoint_id] >= (1 if claim.is_failing else self._endpoint_slots):
-            self._is_waited_for.add(claim.endpoint_id)
         tasks.create_task(self._attempt(claim, credentials))
 
     def _free_slot(self, endpoint_id: int) -> None:
         self._busy[endpoint_id] -= 1
         if not self._busy[endpoint_id]:
             del self._busy[endpoint_id]
-        if endpoint_id in self._is_waited_for:
-            self._is_waited_for.discard(endpoint_id)
-            self._wake.set()
+        self._wake.set()
 
     async def _attempt(self, claim: Claim, credentials: CallbackCredentials) -> None:
         """Attempt one delivery and record what came of it. What fails here leaves the lease to run out."""
@@ -192,6 +193,7 @@ class Deliverer:
             log.exception("delivery.attempt_failed", webhook_delivery_id=str(claim.uuid))
         finally:
             self._under_way -= 1
+            self._wake.set()
 
     async def _call(self, claim: Claim, credentials: CallbackCredentials) -> Answer:
         try:
@@ -210,11 +212,11 @@ class Deliverer:
         self._ended.append(ended)
         async with self._recording:
             group, self._ended = self._ended, []
-            if group and await self._write(group):
-                self._wake.set()
+            if group:
+                await self._write(group)
 
-    async def _write(self, group: Sequence[_Ended]) -> int:
-        """Record a group, in one transaction and one round trip, and answer how many deliveries have their turn now."""
+    async def _write(self, group: Sequence[_Ended]) -> None:
+        """Record a group, in one transaction and one round trip."""
         parameters = _parameters(group)
         for _ in range(_RECORD_TRIES):
             try:
@@ -222,17 +224,16 @@ class Deliverer:
             except DATABASE_DOWN as error:
                 log.warning("deliver.record_failed", attempts=len(group), error=str(error))
                 await asyncio.sleep(_BACK_OFF_SECONDS)
-        return await self._write_once(parameters)
+        await self._write_once(parameters)
 
-    async def _write_once(self, parameters: Parameters) -> int:
+    async def _write_once(self, parameters: Parameters) -> None:
         has_news = parameters["working"] or parameters["failing"] or parameters["gone"]
         async with self._db.connection() as connection, connection.pipeline(), connection.transaction():
             await connection.execute(queries.LOCK_LANES_OF_ATTEMPTS.encode(), parameters)
             await connection.execute(queries.RECORD.encode(), parameters)
-            promoted = await connection.execute(queries.PROMOTE.encode(), parameters)
+            await connection.execute(queries.PROMOTE.encode(), parameters)
             if has_news:
                 await connection.execute(queries.MARK_ENDPOINTS.encode(), parameters)
-        return promoted.rowcount
 
 
 def _parameters(group: Sequence[_Ended]) -> Parameters:
