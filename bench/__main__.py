@@ -79,7 +79,7 @@ async def creates_per_second(session: aiohttp.ClientSession, base: str) -> float
     return CREATES / (time.perf_counter() - began)
 
 
-async def seconds_to_deliver_all(events: event_service_pb2_grpc.EventServiceStub, token: str) -> float:
+async def seconds_to_deliver_all(events: "event_service_pb2_grpc.EventServiceAsyncStub", token: str) -> float:
     """From now until the stream has told of every message that it was delivered."""
     began = time.perf_counter()
     delivered: set[str] = set()
@@ -93,7 +93,7 @@ async def seconds_to_deliver_all(events: event_service_pb2_grpc.EventServiceStub
 
 
 async def milliseconds_to_stream(
-    session: aiohttp.ClientSession, base: str, events: event_service_pb2_grpc.EventServiceStub, token: str
+    session: aiohttp.ClientSession, base: str, events: "event_service_pb2_grpc.EventServiceAsyncStub", token: str
 ) -> list[float]:
     """From the start of a create's request to its first event on the stream, one message at a time."""
     took: list[float] = []

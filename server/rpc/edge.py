@@ -47,7 +47,9 @@ class Edge(grpc.aio.ServerInterceptor):
         if wrapped is not None:
             return wrapped
         handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(_PUBLIC_SERVICES):
+        if handler is None:
+            return _UNKNOWN
+        if method.startswith(_PUBLIC_SERVICES):
             return handler
         self._wrapped[method] = wrapped = self._wrap(method, handler)
         return wrapped
@@ -55,23 +57,28 @@ class Edge(grpc.aio.ServerInterceptor):
     def _wrap(self, method: str, handler: Handler) -> Handler:
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                self._handle(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+                self._handle(method, handler, handler.unary_unary), None, handler.response_serializer
             )
         assert inspect.iscoroutinefunction(handler.unary_stream), f"{method} is neither unary nor writes by itself"
         return grpc.unary_stream_rpc_method_handler(
-            self._handle(method, handler.unary_stream), handler.request_deserializer, handler.response_serializer
+            self._handle(method, handler, handler.unary_stream), None, handler.response_serializer
         )
 
-    def _handle(self, method: str, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Streaming handlers are coroutines as well, which write their responses themselves: cancelling the call ends
-        them, wherever they are, and they can limit how long a write takes."""
+    def _handle(
+        self, method: str, handler: Handler, behavior: Callable[..., Awaitable[Any]]
+    ) -> Callable[..., Awaitable[Any]]:
+        """Requests are read here, because grpc would tell the caller of a malformed one in Python's words. Streaming
+        handlers are coroutines as well, which write their responses themselves: cancelling the call ends them,
+        wherever they are, and they can limit how long a write takes."""
         access = access_of(method)
+        parse = handler.request_deserializer
+        assert parse is not None, "generated handlers have one"
 
-        async def handle(request: Any, context: Context) -> Any:
+        async def handle(raw: bytes, context: Context) -> Any:
             call = _Call(method, context)
             try:
                 call.caller = await self._gate.enter(access, call.metadata.get("authorization"))
-                response = await behavior(request, context)
+                response = await behavior(parse(raw), context)
             except asyncio.CancelledError:
                 call.finish(grpc.StatusCode.CANCELLED)
                 raise
@@ -121,3 +128,10 @@ class _Call:
         except TimeoutError:
             # It waits behind responses that the caller does not read. gRPC keeps it until they are read.
             raise asyncio.CancelledError from error
+
+
+async def _no_such_method(_raw: bytes, context: Context) -> None:
+    await context.abort_with_status(errors.RpcStatus(errors.METHOD_NOT_FOUND, transcoded=False))
+
+
+_UNKNOWN: Handler = grpc.unary_unary_rpc_method_handler(_no_such_method)

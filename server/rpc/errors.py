@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 import grpc
 import sqlalchemy.exc
 from google.protobuf import any_pb2, json_format
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from server import errors
 from server.db import DATABASE_DOWN
 
 DOMAIN = "commonservices"
+
+# Every violation is in the details, too.
+_LONGEST_MESSAGE = 1000
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -84,7 +87,12 @@ class Failure:
             any_detail = any_pb2.Any()
             any_detail.Pack(detail)
             packed.append(any_detail)
-        return status_pb2.Status(code=self.code.value[0], message=self.message, details=packed)
+        return status_pb2.Status(code=self.code.value[0], message=self.short_message, details=packed)
+
+    @property
+    def short_message(self) -> str:
+        """What fits beside the details in a header block. gRPC clients want it the same in both its places."""
+        return self.message[:_LONGEST_MESSAGE]
 
     def rest_body(self) -> str:
         """The documented error body, in ASCII because it travels in a header."""
@@ -96,7 +104,7 @@ class Failure:
         error = {
             "code": self.http_status,
             "status": self.code.name,
-            "message": self.message,
+            "message": self.short_message,
             "reason": self.reason,
             "details": details,
         }
@@ -109,12 +117,18 @@ def failure_of(error: Exception) -> Failure | None:
         code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
         violations = error.violations if isinstance(error, errors.InvalidArgument) else ()
         return Failure(code, error.reason, error.message, error.metadata, violations)
+    if isinstance(error, DecodeError):
+        return MALFORMED_REQUEST
     cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
     if isinstance(cause, DATABASE_DOWN):
         return Failure(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", "the database cannot be reached now; try again")
     return None
 
 
+METHOD_NOT_FOUND = Failure(grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_FOUND", "there is no such method")
+MALFORMED_REQUEST = Failure(
+    grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", "the request is not a message of this method's type"
+)
 INTERNAL = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", "internal error")
 
 
@@ -123,8 +137,7 @@ class RpcStatus(grpc.Status):
 
     def __init__(self, failure: Failure, *, transcoded: bool) -> None:
         self.code = failure.code
-        # The header block has a limit; the whole text is in the details.
-        self.details = failure.message[:1000]
+        self.details = failure.short_message
         metadata: Metadata = (("grpc-status-details-bin", failure.status_proto().SerializeToString()),)
         if transcoded:
             metadata += (("x-http-code", str(failure.http_status)), ("x-error-body", failure.rest_body()))
