@@ -9,9 +9,9 @@ from tests.clients import Client, refusal
 
 
 async def refused(channel: grpc.aio.Channel, method: str, raw: bytes, metadata: tuple[tuple[str, str], ...]) -> object:
-    call = channel.unary_unary(method)(raw, metadata=metadata)
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
+        await call(raw, metadata=metadata)
     answer = refusal(caught.value)
     return answer.code, answer.reason
 
