@@ -158,6 +158,12 @@ WHERE provider = %(provider)s AND message_sid = %(message_sid)s AND message_id I
 RETURNING provider_status, provider_rank, internal_status, error_code, error_url
 """
 
+# Begins the lease of a claim anew; touches no row if the message is settled or another worker's.
+RENEW = """
+UPDATE messages SET due_at = now() + %(lease)s
+WHERE id = %(id)s AND attempts = %(attempts)s AND due_at IS NOT NULL
+"""
+
 # Gives a claim back for later. Without `in_doubt` it is certain that the provider has nothing of it.
 POSTPONE = """
 UPDATE messages SET due_at = now() + %(delay)s, in_doubt = %(in_doubt)s, updated_at = now()

@@ -137,6 +137,11 @@ class SendWorker:
             except ProviderUnavailable as failure:
                 await self._postpone(message, failure.retry_after, in_doubt=True)
                 return "still_in_doubt"
+            if _is_too_late(message):
+                return await asyncio.shield(self._give_up(message))
+            # Looking took its time, in which a callback may have named the copy or the lease have run out.
+            if not await self._renew(message):
+                return "settled_meanwhile"
         try:
             report = await sender.send(message.outbound())
         except ProviderRejected as failure:
@@ -174,13 +179,19 @@ class SendWorker:
         await save(self._db, self._notifications, refused(message, failure.error, now=datetime.now(UTC)), seen=message)
 
     async def _record_unavailable(self, message: Message, failure: ProviderUnavailable) -> str:
-        now = datetime.now(UTC)
-        assert message.first_claimed_at is not None, "a claim sets it"
-        if now - message.first_claimed_at > GIVE_UP_AFTER:
-            await save(self._db, self._notifications, given_up(message, now=now), seen=message)
-            return "given_up"
+        if _is_too_late(message):
+            return await self._give_up(message)
         await self._postpone(message, failure.retry_after, in_doubt=False)
         return "unavailable"
+
+    async def _give_up(self, message: Message) -> str:
+        await save(self._db, self._notifications, given_up(message, now=datetime.now(UTC)), seen=message)
+        return "given_up"
+
+    async def _renew(self, message: Message) -> bool:
+        """Begin the lease anew; False if the message is settled or another worker's."""
+        parameters = {"id": message.id, "attempts": message.attempts, "lease": LEASE}
+        return await self._db.execute(queries.RENEW, parameters) == 1
 
     async def _postpone(self, message: Message, at_least: timedelta | None, *, in_doubt: bool) -> None:
         roll = random.random()  # noqa: S311 spreads retries, guards nothing
@@ -189,3 +200,8 @@ class SendWorker:
             queries.POSTPONE,
             {"id": message.id, "attempts": message.attempts, "delay": delay, "in_doubt": in_doubt},
         )
+
+
+def _is_too_late(message: Message) -> bool:
+    assert message.first_claimed_at is not None, "a claim sets it"
+    return datetime.now(UTC) - message.first_claimed_at > GIVE_UP_AFTER

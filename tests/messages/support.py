@@ -1,7 +1,8 @@
 """What the tests of messages look at: rows, events, kept callbacks, and the invariant between us and the carrier."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -70,3 +71,23 @@ def listing(sender_number: str, receiver_number: str, **page: Any) -> message_se
     request = message_service_pb2.ListMessagesRequest(to=receiver_number, **page)
     setattr(request, "from", sender_number)
     return request
+
+
+async def until(holds: Callable[[], Awaitable[object] | object], *, seconds: float = 20) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = holds()
+            if await found if isinstance(found, Awaitable) else found:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def until_settled(db: Database) -> None:
+    """Wait until no message has anything to do or to hear."""
+
+    async def settled() -> bool:
+        finals = ("delivered", "failed", "cancelled")
+        return all(m.internal_status in finals and m.due_at is None for m in await rows(db))
+
+    await until(settled)
