@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from commonservices.v1 import api_key_pb2, bearer_pb2
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from server.accounts.tables import ApiKeyRow, BearerRow
+from server.clock import timestamp
 
 
 def bearer_to_proto(row: BearerRow, *, signing_secret: str | None = None) -> bearer_pb2.Bearer:
@@ -16,15 +16,15 @@ def bearer_to_proto(row: BearerRow, *, signing_secret: str | None = None) -> bea
         bearer_type=row.bearer_type,
         callback_url=row.callback_url,
         username=row.username,
-        created_at=_timestamp(row.created_at),
-        updated_at=_timestamp(row.updated_at),
+        created_at=timestamp(row.created_at),
+        updated_at=timestamp(row.updated_at),
         signing_secret=signing_secret,
     )
 
 
 def signing_secret_to_proto(secret: str, previous_expires_at: datetime) -> bearer_pb2.SigningSecret:
     """A secret that was just made."""
-    return bearer_pb2.SigningSecret(signing_secret=secret, previous_expires_at=_timestamp(previous_expires_at))
+    return bearer_pb2.SigningSecret(signing_secret=secret, previous_expires_at=timestamp(previous_expires_at))
 
 
 def api_key_to_proto(row: ApiKeyRow, *, token: str | None = None) -> api_key_pb2.ApiKey:
@@ -34,12 +34,6 @@ def api_key_to_proto(row: ApiKeyRow, *, token: str | None = None) -> api_key_pb2
         bearer_id=row.bearer_id,
         token=token,
         token_prefix=row.token_prefix,
-        created_at=_timestamp(row.created_at),
-        last_used_at=_timestamp(row.last_used_at) if row.last_used_at else None,
+        created_at=timestamp(row.created_at),
+        last_used_at=timestamp(row.last_used_at),
     )
-
-
-def _timestamp(value: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(value)
-    return timestamp

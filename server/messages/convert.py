@@ -1,10 +1,8 @@
 """A message as the API, the stream and webhooks show it."""
 
-from datetime import datetime
-
 from commonservices.v1 import message_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
 
+from server.clock import timestamp
 from server.messages.message import Message
 
 
@@ -28,20 +26,12 @@ def message_to_proto(message: Message) -> pb.Message:
         internal_status=message.internal_status,
         error_code=message.error_code,
         error_description=message.error_description,
-        sent_at=_timestamp(message.sent_at),
-        delivered_at=_timestamp(message.delivered_at),
-        enqueued_at=_timestamp(message.enqueued_at),
-        failed_at=_timestamp(message.failed_at),
-        scheduled_at=_timestamp(message.scheduled_at),
+        sent_at=timestamp(message.sent_at),
+        delivered_at=timestamp(message.delivered_at),
+        enqueued_at=timestamp(message.enqueued_at),
+        failed_at=timestamp(message.failed_at),
+        scheduled_at=timestamp(message.scheduled_at),
         callback_url=message.callback_url,
-        created_at=_timestamp(message.created_at),
-        updated_at=_timestamp(message.updated_at),
+        created_at=timestamp(message.created_at),
+        updated_at=timestamp(message.updated_at),
     )
-
-
-def _timestamp(value: datetime | None) -> Timestamp | None:
-    if value is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(value)
-    return timestamp

@@ -1,7 +1,6 @@
 """Delivery -> proto, and the body of a webhook: the one place."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -10,8 +9,8 @@ from commonservices.v1 import event_pb2
 from commonservices.v1 import webhook_delivery_pb2 as pb
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.timestamp_pb2 import Timestamp
 
+from server.clock import timestamp
 from server.webhooks.delivery import Attempt, Delivery
 
 
@@ -26,15 +25,15 @@ def delivery_to_proto(delivery: Delivery, attempts: Sequence[Attempt] = ()) -> p
         callback_url=delivery.url,
         status=delivery.status,
         attempt_count=delivery.attempts,
-        next_attempt_at=_timestamp(delivery.due_at),
+        next_attempt_at=timestamp(delivery.due_at),
         last_response_status=delivery.last_response_status,
         last_error=delivery.last_error,
-        created_at=_timestamp(delivery.created_at),
-        delivered_at=_timestamp(delivery.delivered_at),
+        created_at=timestamp(delivery.created_at),
+        delivered_at=timestamp(delivery.delivered_at),
         attempts=[
             pb.WebhookDeliveryAttempt(
                 number=attempt.number,
-                attempted_at=_timestamp(attempt.attempted_at),
+                attempted_at=timestamp(attempt.attempted_at),
                 duration_ms=attempt.duration_ms,
                 response_status=attempt.response_status,
                 response_body=attempt.response_body,
@@ -95,11 +94,3 @@ def _value(value: Any, nested: Descriptor | None) -> Any:
     if nested is None or value is None:
         return value
     return [with_nulls(item, nested) for item in value] if isinstance(value, list) else with_nulls(value, nested)
-
-
-def _timestamp(value: datetime | None) -> Timestamp | None:
-    if value is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(value)
-    return timestamp
