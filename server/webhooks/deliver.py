@@ -148,23 +148,25 @@ class Deliverer:
         return len(claims)
 
     async def _claim(self) -> list[Claim]:
+        """Go on with the endpoints after those of the last claim, so that none is served first for ever."""
         free = self._slots - self._under_way
-        if not free:
-            return []
+        claims: list[Claim] = []
+        for after in sorted({self._after, 0}, reverse=True):
+            if len(claims) < free:
+                claims += await self._claim_after(after, free=free, claimed=claims)
+        self._after = claims[-1].endpoint_id if claims and len(claims) == free else 0
+        return claims
+
+    async def _claim_after(self, endpoint_id: int, *, free: int, claimed: Sequence[Claim]) -> list[Claim]:
+        busy = self._busy + Counter(claim.endpoint_id for claim in claimed)
         parameters = {
-            "after": self._after,
-            "busy": orjson.dumps({str(endpoint_id): count for endpoint_id, count in self._busy.items()}).decode(),
+            "after": endpoint_id,
+            "busy": orjson.dumps({str(busy_id): count for busy_id, count in busy.items()}).decode(),
             "slots": max(1, min(self._endpoint_slots, free // _SHARE)),
-            "limit": free,
+            "limit": free - len(claimed),
             "lease": LEASE,
         }
-        claims = await self._db.fetch_all(queries.CLAIM, parameters, class_row(Claim))
-        # The next claim goes on where this one ended, so that none is served first for ever; then from the first again.
-        there_may_be_more = len(claims) == free or self._after > 0
-        self._after = max(claim.endpoint_id for claim in claims) if len(claims) == free else 0
-        if there_may_be_more:
-            self._wake.set()
-        return claims
+        return await self._db.fetch_all(queries.CLAIM, parameters, class_row(Claim))
 
     def _begin(self, tasks: asyncio.TaskGroup, claim: Claim, credentials: CallbackCredentials) -> None:
         self._under_way += 1

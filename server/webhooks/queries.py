@@ -91,7 +91,7 @@ claimed AS (
 )
 SELECT claimed.id, uuid, claimed.endpoint_id, claimed.bearer_id, claimed.event_type, claimed.resource_uuid, attempts,
     attempts_in_run, url, is_disabled, is_failing, events.event_id, payload
-FROM claimed JOIN events ON events.id = claimed.event_id
+FROM claimed JOIN events ON events.id = claimed.event_id ORDER BY endpoint_id
 """
 
 _ATTEMPTS = """

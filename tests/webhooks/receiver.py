@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -88,12 +89,21 @@ def status(code: int, *, body: bytes = b"", **headers: str) -> Answer:
     return answer
 
 
-def held(until: asyncio.Event) -> Answer:
-    """A 200 that waits."""
+def held(until: asyncio.Event, *, code: int = 200) -> Answer:
+    """An answer that waits."""
 
     async def answer(_request: web.Request) -> web.StreamResponse:
         await until.wait()
-        return web.Response()
+        return web.Response(status=code)
+
+    return answer
+
+
+def one_of(dice: random.Random, *codes: int) -> Answer:
+    """Another answer each time."""
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=dice.choice(codes))
 
     return answer
 

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 from commonservices.v1 import event_pb2, message_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
-from psycopg.rows import class_row, scalar_row
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow, class_row, scalar_row
 
 from server.accounts import bearers
 from server.caller import BearerType, Caller
@@ -17,6 +18,7 @@ from server.config import Network
 from server.db import Database
 from server.encryption import Cipher
 from server.events import outbox
+from server.events.log import RelayedEvent
 from server.events.relay import Relay
 from server.notifications import Notifications
 from server.webhooks import endpoints, queries
@@ -30,6 +32,10 @@ PASSWORD = "pässword:1"
 LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"),)
 
 _APPEND = f"WITH source AS (SELECT 1) {outbox.append_from('source')}".encode()
+_NUMBER = """
+UPDATE events SET position = id + 1000000 WHERE position IS NULL
+RETURNING id, position, bearer_id, type, resource_uuid, callback_url
+"""
 _ALL = queries.GET.partition("WHERE")[0] + "ORDER BY delivery.id"
 
 
@@ -92,6 +98,12 @@ class Webhooks:
         await self.relay_all()
         return resource
 
+    async def fan_out_new(self, connection: AsyncConnection[TupleRow]) -> None:
+        """What the relay does, in a transaction of the test's own."""
+        async with connection.cursor(row_factory=class_row(RelayedEvent)) as cursor:
+            await cursor.execute(_NUMBER)
+            await endpoints.fan_out(connection, await cursor.fetchall())
+
     async def all(self) -> list[Delivery]:
         """Every delivery, oldest first."""
         return await self.db.fetch_all(_ALL, {}, class_row(Delivery))
@@ -112,6 +124,13 @@ class Webhooks:
     async def wait_until_due(self) -> None:
         """Let the time pass that any delivery still waits for."""
         await self.db.execute("UPDATE webhook_deliveries SET due_at = now() WHERE due_at > now()")
+
+    async def wait_until_retries_are_due(self) -> None:
+        """The same, but for leases: attempts may be under way."""
+        await self.db.execute(
+            "UPDATE webhook_deliveries SET due_at = now() WHERE due_at > now()"
+            " AND due_at NOT BETWEEN now() + interval '20 seconds' AND now() + interval '60 seconds'"
+        )
 
     async def delay(self, delivery: Delivery) -> timedelta:
         """How long a delivery waits from now on."""
