@@ -41,15 +41,20 @@ class MakeClient(Protocol):
 @pytest.fixture(scope="session")
 def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A migrated database of this test process alone; what tests write need not outlive a power cut."""
+    with make_postgres(tmp_path_factory) as url:
+        migrate(url)
+        yield url
+
+
+def make_postgres(tmp_path_factory: pytest.TempPathFactory) -> LocalPostgres:
+    """A PostgreSQL of the caller's own, to be started, stopped and started again."""
     # A short path of our own: PostgreSQL runs as another user where this is root, and must reach it.
     folder = tmp_path_factory.mktemp("postgres")
     for parent in (folder, *folder.parents):
         if parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/"):  # noqa: S108 pytest's own folders
             parent.chmod(0o755)
     settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
-    with LocalPostgres(folder / "server", settings=settings) as url:
-        migrate(url)
-        yield url
+    return LocalPostgres(folder / "server", settings=settings)
 
 
 @pytest.fixture(scope="session")
@@ -117,9 +122,7 @@ async def channel(api: Api) -> AsyncIterator[grpc.aio.Channel]:
 def client_of(channel: grpc.aio.Channel, db: Database, cipher: Cipher) -> MakeClient:
     """Makes callers."""
 
-    async def make(
-        bearer_type: BearerType = BearerType.APPLICATION, *, callback_url: str | None = None
-    ) -> Client:
+    async def make(bearer_type: BearerType = BearerType.APPLICATION, *, callback_url: str | None = None) -> Client:
         return await make_client(channel, db, cipher, bearer_type=bearer_type, callback_url=callback_url)
 
     return make
@@ -135,5 +138,3 @@ async def admin(client_of: MakeClient) -> Client:
 async def client(client_of: MakeClient) -> Client:
     """An Application's client."""
     return await client_of(BearerType.APPLICATION)
-
-
