@@ -10,10 +10,16 @@ import pytest
 from commonservices.v1 import message_pb2
 from commonservices.v1 import message_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
-from psycopg.rows import scalar_row, tuple_row
+from psycopg.rows import BaseRowFactory, scalar_row, tuple_row
 
 from server.app import Api
-from server.db import Database
+from server.caller import BearerType, Caller
+from server.db import Database, Parameters, Row
+from server.encryption import Cipher
+from server.idempotency import RequestKey, fingerprint_of
+from server.messages.drafts import read_draft
+from server.messages.messages import create_message as create
+from server.notifications import Notifications
 from tests.clients import CALLBACK_URL, Client, refusal, refused
 from tests.conftest import MakeClient
 from tests.factories import RECEIVER, SENDER, SERVICE_SID, create_message, make_messaging_service, new_message
@@ -477,3 +483,40 @@ async def test_unknown_conversation_and_uuid_texts_are_data(client: Client) -> N
     message = await create_message(client, client_conversation_id=odd, message_body=odd)
 
     assert (message.client_conversation_id, message.message_body) == (odd, odd)
+
+
+class CountingDatabase(Database):
+    """Counts round trips."""
+
+    statements = 0
+
+    async def fetch_one(self, query: str, parameters: Parameters, row: BaseRowFactory[Row]) -> Row | None:
+        self.statements += 1
+        return await super().fetch_one(query, parameters, row)
+
+
+@pytest.mark.parametrize("request_id", ["", "once"])
+async def test_create_takes_two_statements_and_a_repeat_one(
+    client: Client, database_url: str, notifications: Notifications, cipher: Cipher, request_id: str
+) -> None:
+    caller = Caller(bearer_id=client.bearer_id, bearer_type=BearerType.APPLICATION, api_key_id=1)
+    request = pb.CreateMessageRequest(message=new_message())
+    request_key = RequestKey(client.bearer_id, request_id, fingerprint_of(request)) if request_id else None
+    counting = CountingDatabase(database_url, max_size=1)
+    await counting.open()
+    counts = []
+
+    for _ in range(2):
+        before = counting.statements
+        await create(
+            counting,
+            notifications,
+            cipher,
+            caller=caller,
+            draft=read_draft(request, now=datetime.now(UTC)),
+            request_key=request_key,
+        )
+        counts.append(counting.statements - before)
+    await counting.close()
+
+    assert counts == ([2, 1] if request_id else [2, 2])
