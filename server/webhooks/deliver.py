@@ -34,8 +34,8 @@ LEASE = timedelta(seconds=60)
 
 POLL_SECONDS = 1.0
 _BACK_OFF_SECONDS = 1.0
-# A worker under way lets so much time pass between claims: free slots gather, and a claim costs the more the fewer it
-# finds. An idle one claims at once.
+# A busy worker lets so much time pass between claims, and between groups that it records: a statement for many costs
+# little more than one for one. An idle one waits for nothing.
 _GATHER_SECONDS = 0.005
 _RECORD_TRIES = 5
 
@@ -213,6 +213,8 @@ class Deliverer:
         """Write what has gathered, or find it written by another attempt that had to wait less."""
         self._ended.append(ended)
         async with self._recording:
+            if self._ended and self._under_way > len(self._ended):
+                await asyncio.sleep(_GATHER_SECONDS)
             group, self._ended = self._ended, []
             if group:
                 await self._write(group)
