@@ -57,7 +57,7 @@ class RelayedEvent:
     bearer_id: int
     type: str
     resource_uuid: UUID
-    callback_url: str
+    callback_url: str | None
 
 
 @dataclass(frozen=True, slots=True)
