@@ -30,6 +30,7 @@ from commonservices.v1 import (
 )
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from structlog.tracebacks import ExceptionDictTransformer
 
 from server import idempotency
 from server.accounts import bearers, keys
@@ -290,16 +291,19 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
+# One JSON object a line. A traceback comes without local variables: they hold bodies, numbers and secrets.
+LOG_PROCESSORS: tuple[structlog.typing.Processor, ...] = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+    structlog.processors.JSONRenderer(serializer=lambda value, **_: orjson.dumps(value, default=str)),
+)
+
+
 def _log_json() -> None:
-    """One JSON object a line on standard output."""
+    """Log to standard output."""
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(serializer=lambda value, **_: orjson.dumps(value, default=str)),
-        ],
+        processors=LOG_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.BytesLoggerFactory(),
         cache_logger_on_first_use=True,

@@ -72,6 +72,10 @@ class Database:
         """Start the pool without waiting for a connection: a database that is down is a 503, not a crash."""
         await self._pool.open(wait=False)
 
+    async def drop_broken(self) -> None:
+        """Replace the pool's connections that do not answer, so that no request has to find out."""
+        await self._pool.check()
+
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()

@@ -96,6 +96,8 @@ class Notifications:
                 ) as connection:
                     for channel in self._listeners:
                         await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+                    # What ended this connection has likely ended the pool's as well.
+                    await self._db.drop_broken()
                     for callback in self._on_connect:
                         callback()
                     try:
