@@ -18,7 +18,7 @@ from server.stack.postgres import free_port
 from tests.factories import make_messaging_service
 from tests.messages.wire import Wire, running_wire
 from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, Sandbox, running_sandbox
-from tests.rest.front import running_envoy, until_healthy
+from tests.rest.front import Front, running_envoy, until_healthy
 
 # Makes a worker of a lane.
 MakeWorker = Callable[..., SendWorker]
@@ -37,8 +37,8 @@ async def _wire(_sandbox: Sandbox) -> AsyncIterator[Wire]:
 
 
 @pytest.fixture(scope="session")
-async def _live(settings: Settings, _wire: Wire) -> AsyncIterator[Settings]:
-    """The settings of a system whose carrier is the sandbox, behind the wire, with its API running behind Envoy."""
+async def _live(settings: Settings, _wire: Wire) -> AsyncIterator[tuple[Settings, Front]]:
+    """The settings and the door of a system whose carrier is the sandbox, behind the wire."""
     port = free_port()
     live = settings.model_copy(
         update={
@@ -53,12 +53,13 @@ async def _live(settings: Settings, _wire: Wire) -> AsyncIterator[Settings]:
         running_envoy([f"127.0.0.1:{api.port}"], port=port) as front,
     ):
         await until_healthy(front, 1)
-        yield live
+        yield live, front
 
 
 @pytest.fixture
-async def carrier(_sandbox: Sandbox, _live: Settings, db: Database) -> AsyncIterator[Sandbox]:
+async def carrier(_sandbox: Sandbox, _live: tuple[Settings, Front], db: Database) -> AsyncIterator[Sandbox]:
     """The carrier as on its first day, and a messaging service of ours with its numbers."""
+    await until_healthy(_live[1], 1)
     await _sandbox.control("POST", "reset")
     await make_messaging_service(db, twilio_messaging_sid=MESSAGING_SERVICE_SID)
     yield _sandbox
@@ -75,9 +76,9 @@ async def wire(_wire: Wire, carrier: Sandbox) -> AsyncIterator[Wire]:
 
 
 @pytest.fixture
-def live(_live: Settings, carrier: Sandbox) -> Settings:
+def live(_live: tuple[Settings, Front], carrier: Sandbox) -> Settings:
     """The settings of workers that send through the carrier."""
-    return _live
+    return _live[0]
 
 
 @pytest.fixture

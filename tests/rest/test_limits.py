@@ -40,11 +40,17 @@ async def refused(channel: grpc.aio.Channel, request: api_key_service_pb2.Create
 
 
 @pytest.fixture(scope="session")
-async def strict(_stand_in: StandIn) -> AsyncIterator[Front]:
-    """Envoy with little patience."""
+async def _strict(_stand_in: StandIn) -> AsyncIterator[Front]:
     async with running_envoy([_stand_in.target], requests_per_second=2, answer_seconds=0.3) as front:
         await until_healthy(front, 1)
         yield front
+
+
+@pytest.fixture
+async def strict(_strict: Front) -> Front:
+    """Envoy with little patience."""
+    await until_healthy(_strict, 1)
+    return _strict
 
 
 async def test_largest_body_is_one_mebibyte(
