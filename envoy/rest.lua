@@ -78,11 +78,11 @@ function envoy_on_response(handle)
     return
   end
 
-  local code = headers:get("x-http-code")
-  if code ~= nil then
-    headers:replace(":status", code)
-  end
   strip(headers)
+  -- Known from the route, so that the server need not send its headers apart from its answer.
+  if handle:metadata():get("created") and headers:get(":status") == "200" then
+    headers:replace(":status", "201")
+  end
   local listed = handle:metadata():get("listed")
   if listed ~= nil and headers:get(":status") == "200" then
     answer_list(handle, listed)

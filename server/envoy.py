@@ -163,6 +163,11 @@ def _is_read(method: MethodDescriptor) -> bool:
     return all(verb == "GET" for verb, _path in _bindings(method))
 
 
+def _is_create(method: MethodDescriptor) -> bool:
+    """A standard Create method (AIP-133), for Admins or for everybody: its REST answer is 201."""
+    return method.name.removeprefix("Admin").startswith("Create")
+
+
 def _is_provider(method: MethodDescriptor) -> bool:
     return bool(method.GetOptions().Extensions[access_pb2.access] == access_pb2.ACCESS_PROVIDER)
 
@@ -224,7 +229,7 @@ def _rpc_routes(methods: Sequence[MethodDescriptor], answer_time: str) -> list[M
             continue
         retries = _retries(_RETRY_READ if _is_read(method) else _RETRY_UNBEGUN)
         listed = _listed_field(method)
-        told = _told_lua(listed=listed) if listed else {}
+        told = _told_lua(listed=listed) if listed else _told_lua(created=True) if _is_create(method) else {}
         routes.append({"match": match, "route": {"cluster": "api", "timeout": answer_time, **retries}, **told})
     return [
         *routes,

@@ -20,7 +20,7 @@ _RECONNECT_SECONDS = 0.5
 
 # The first notification leaves at once; those that come within this leave together. Under load a wake-up for every
 # create would cost as much as the create.
-_GATHER_SECONDS = 0.005
+_GATHER_SECONDS = 0.01
 
 
 class Channel(StrEnum):

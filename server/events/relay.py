@@ -22,6 +22,8 @@ FanOut = Callable[[AsyncConnection[TupleRow], Sequence[RelayedEvent]], Awaitable
 
 _BATCH = 500
 _POLL_SECONDS = 1.0
+# How long events gather after a batch: a busy relay writes few big transactions, an idle one waits for nothing.
+_GATHER_SECONDS = 0.005
 _BACK_OFF_SECONDS = 1.0
 
 # A statement of its own: the next one's snapshot then includes all that the relay before committed.
@@ -58,8 +60,10 @@ class Relay:
         while True:
             self._wake.clear()
             try:
-                while await self.run_once() == _BATCH:
+                while (relayed := await self.run_once()) == _BATCH:
                     pass
+                if relayed:
+                    await asyncio.sleep(_GATHER_SECONDS)
             except Exception:
                 log.exception("relay.failed")
                 await asyncio.sleep(_BACK_OFF_SECONDS)

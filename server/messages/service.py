@@ -52,7 +52,8 @@ class MessageService(message_service_pb2_grpc.MessageServiceServicer):
             draft=draft,
             request_key=request_key(request, context, caller),
         )
-        await answers.created(context, replayed=replayed)
+        if replayed:
+            await answers.replayed(context)
         return message
 
     async def GetMessage(self, request: message_service_pb2.GetMessageRequest, context: Context) -> message_pb2.Message:

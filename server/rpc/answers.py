@@ -8,12 +8,9 @@ import grpc.aio
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-async def created(context: Context, *, replayed: bool) -> None:
-    """Say 201, and whether the answer is that of an earlier request with the same request id."""
-    metadata = [("x-http-code", "201")]
-    if replayed:
-        metadata.append(("idempotent-replayed", "true"))
-    await context.send_initial_metadata(tuple(metadata))
+async def replayed(context: Context) -> None:
+    """Say that the answer is that of an earlier request with the same request id."""
+    await context.send_initial_metadata((("idempotent-replayed", "true"),))
 
 
 async def paged(context: Context, next_page_token: str) -> None:

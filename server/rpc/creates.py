@@ -61,5 +61,6 @@ class Creates:
                 if key:
                     encrypted = self._cipher.encrypt(response.SerializeToString())
                     await idempotency.remember(tx, key, encrypted)
-        await answers.created(context, replayed=remembered is not None)
+        if remembered is not None:
+            await answers.replayed(context)
         return response

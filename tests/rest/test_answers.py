@@ -52,7 +52,7 @@ def failing(error: Callable[[], Exception], *, after_headers: bool = False) -> A
 
     async def answer(_request: Message, context: Context) -> Message:
         if after_headers:
-            await answers.created(context, replayed=False)
+            await answers.replayed(context)
         raise error()
 
     return answer
@@ -123,7 +123,7 @@ async def test_answers_that_are_no_lists_are_left_alone(rest: aiohttp.ClientSess
 
 async def test_create_is_201_and_delete_answers_an_empty_object(rest: aiohttp.ClientSession, stand_in: StandIn) -> None:
     async def create(request: Message, context: Context) -> Message:
-        await answers.created(context, replayed=True)
+        await answers.replayed(context)
         return api_key_pb2.ApiKey(id=7)
 
     stand_in.answers |= {"CreateApiKey": create, "DeleteApiKey": empty}
