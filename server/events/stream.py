@@ -85,7 +85,9 @@ class Streams:
                     yield batch
                     beat_at = time() + silence
                 after = batch.position
-                if not batch.events:
+                # What happened during the reading and the writing interrupted nobody who waits.
+                is_current = not self._is_closed and keys_ended == self._keys_ended
+                if not batch.events and is_current:
                     timeout = max(0.0, min(beat_at, prove_at) - time())
                     after = await self._feed.wait(after=after, owner_id=owner_id, timeout=timeout)
 
