@@ -28,7 +28,8 @@ SELECT k.id, k.bearer_id, b.bearer_type FROM api_keys k JOIN bearers b ON b.id =
 WHERE k.token_hash = %(token_hash)s AND b.deleted_at IS NULL
 """
 _STILL_VALID = """
-SELECT 1 FROM api_keys k JOIN bearers b ON b.id = k.bearer_id WHERE k.id = %(api_key_id)s AND b.deleted_at IS NULL
+SELECT 1 FROM api_keys k JOIN bearers b ON b.id = k.bearer_id
+WHERE k.id = %(api_key_id)s AND b.deleted_at IS NULL AND b.bearer_type = %(bearer_type)s
 """
 _RECORD_USE = "UPDATE api_keys SET last_used_at = now() WHERE id = ANY(%(ids)s)"
 
@@ -71,8 +72,9 @@ class Authentication:
         return caller
 
     async def is_still_valid(self, caller: Caller) -> bool:
-        """Whether the key of a long-lived call has not ended meanwhile."""
-        found = await self._db.fetch_one(_STILL_VALID, {"api_key_id": caller.api_key_id}, tuple_row)
+        """Whether the key of a long-lived call has not ended meanwhile, nor its bearer's role changed."""
+        parameters = {"api_key_id": caller.api_key_id, "bearer_type": caller.bearer_type}
+        found = await self._db.fetch_one(_STILL_VALID, parameters, tuple_row)
         return found is not None
 
     async def record_use(self) -> None:

@@ -65,9 +65,13 @@ async def list_bearers(tx: AsyncSession, *, page: Page) -> tuple[Sequence[Bearer
 
 
 async def get_bearer(tx: AsyncSession, *, bearer_id: int, lock: bool = False) -> BearerRow:
-    """A live bearer; locked until the transaction ends where it is about to change."""
+    """A live bearer; locked until the transaction ends where it is about to change.
+
+    The lock lets rows that name the bearer be inserted: creates that have done so for their request ids, and then all
+    asked for a lock that excludes that, would wait for each other.
+    """
     query = select(BearerRow).where(BearerRow.id == bearer_id, BearerRow.deleted_at.is_(None))
-    row = await tx.scalar(query.with_for_update() if lock else query)
+    row = await tx.scalar(query.with_for_update(key_share=True) if lock else query)
     if row is None:
         raise BearerNotFound(bearer_id)
     return row
@@ -102,6 +106,8 @@ async def update_bearer(
 async def delete_bearer(tx: AsyncSession, *, bearer_id: int, disable_endpoints: DisableEndpoints) -> None:
     """End a bearer: its keys at once everywhere, its secrets for good, its deliveries; its resources stay."""
     await keys.lock_admins(tx)
+    # Excludes the relay, too, which makes deliveries while it holds the bearer's row as live.
+    await tx.execute(select(BearerRow.id).where(BearerRow.id == bearer_id).with_for_update())
     row = await get_bearer(tx, bearer_id=bearer_id, lock=True)
     await tx.execute(delete(ApiKeyRow).where(ApiKeyRow.bearer_id == bearer_id))
     row.deleted_at = func.now()

@@ -49,7 +49,7 @@ class EventService(event_service_pb2_grpc.EventServiceServicer):
 
         async def prove() -> None:
             if not await self._still_valid(caller):
-                raise auth.CredentialsInvalid("the token was revoked")
+                raise auth.CredentialsInvalid("the token was revoked, or its bearer's type changed")
 
         sent = await self._streams.begin(
             after_cursor=request.after_cursor if request.HasField("after_cursor") else None,

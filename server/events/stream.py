@@ -32,6 +32,8 @@ class Streams:
         # Counts endings of keys: a stream that has not proven its own since does so.
         self._keys_ended = 0
         notifications.listen(Channel.API_KEYS, lambda _payload: self._recheck())
+        # What ended while nobody listened was not heard.
+        notifications.on_connect(self._recheck)
 
     def close(self) -> None:
         """End all streams so that their subscribers resume at another process."""

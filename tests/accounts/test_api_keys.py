@@ -6,7 +6,7 @@ import grpc
 import grpc.aio
 import pytest
 from commonservices.v1 import api_key_service_pb2 as pb
-from commonservices.v1 import bearer_service_pb2
+from commonservices.v1 import bearer_service_pb2, event_service_pb2
 
 from server.caller import BearerType
 from server.db import Database
@@ -208,3 +208,27 @@ async def test_token_of_a_deleted_bearer_is_refused(admin: Client, client: Clien
         lambda: stranger.api_keys.ListApiKeys(pb.ListApiKeysRequest(), metadata=stranger.metadata),
         "CREDENTIALS_INVALID",
     )
+
+
+async def test_creates_with_request_ids_do_not_wait_for_each_other_for_ever(client: Client) -> None:
+    requests = [pb.CreateApiKeyRequest(request_id=f"request-{number}") for number in range(8)]
+
+    made = await asyncio.gather(*(client.api_keys.CreateApiKey(r, metadata=client.metadata) for r in requests))
+
+    assert len({key.id for key in made}) == len(requests)
+
+
+async def test_stream_of_a_bearer_that_is_no_admin_any_more_ends(client_of: MakeClient, admin: Client) -> None:
+    demoted = await client_of(BearerType.ADMIN)
+    stream = demoted.events.StreamEvents(event_service_pb2.StreamEventsRequest(), metadata=demoted.metadata)
+    await stream.read()
+
+    await admin.bearers.UpdateBearer(
+        bearer_service_pb2.UpdateBearerRequest(id=demoted.bearer_id, bearer_type=BearerType.USER),
+        metadata=admin.metadata,
+    )
+
+    async with asyncio.timeout(5):
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await stream.read()
+    assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -291,6 +291,22 @@ async def test_deleted_key_ends_its_stream_within_a_heartbeat_when_nobody_says_s
     assert failure.reason == "CREDENTIALS_INVALID"
 
 
+async def test_key_that_ended_while_nobody_listened_ends_its_stream_at_the_reconnect(
+    server: Server, db: Database, bearer_id: int
+) -> None:
+    async with server.subscribe(bearer_id) as subscription:
+        await subscription.response()
+        server.revoked.add(str(bearer_id))
+        await db.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN %%'"
+        )
+
+        failure = await asyncio.wait_for(subscription.failure(), 5)
+
+    assert failure.reason == "CREDENTIALS_INVALID"
+
+
 async def test_stopping_server_ends_streams_so_that_they_resume_elsewhere(server: Server, bearer_id: int) -> None:
     async with server.subscribe(bearer_id) as subscription:
         await subscription.response()
