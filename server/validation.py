@@ -22,6 +22,9 @@ from server.errors import FieldViolation, InvalidArgument
 # More than these are not told: an answer's header block is limited.
 _MOST_VIOLATIONS = 50
 
+# The schema counts characters; an index over URLs, which makes endpoints unique, takes up to 2704 bytes.
+_LONGEST_URL_BYTES = 2048
+
 # Not a local number without its area code, which the library counts as possible too.
 _POSSIBLE = phonenumbers.ValidationResult.IS_POSSIBLE
 
@@ -61,6 +64,8 @@ class FieldChecks:
             self.add(field, "must not carry credentials")
         elif any(c.isspace() or not c.isprintable() for c in value):
             self.add(field, "must not contain spaces or control characters")
+        elif len(value.encode()) > _LONGEST_URL_BYTES:
+            self.add(field, f"must be at most {_LONGEST_URL_BYTES} bytes")
         return value
 
     def time(self, field: str, value: Timestamp) -> datetime | None:

@@ -520,3 +520,11 @@ async def test_create_takes_two_statements_and_a_repeat_one(
     await counting.close()
 
     assert counts == ([2, 1] if request_id else [2, 2])
+
+
+async def test_url_that_no_index_could_hold_is_refused(client: Client) -> None:
+    url = "http://own.example/" + "".join(chr(0x4E00 + number) for number in range(1000))
+
+    answer = await refused(create_message(client, callback_url=url))
+
+    assert (answer.code, answer.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("message.callback_url",))
