@@ -96,6 +96,8 @@ class Deliverer:
         self._busy: Counter[int] = Counter()
         self._under_way = 0
         self._after = 0
+        # Disabled endpoints whose backlog is being dead-lettered.
+        self._emptying: set[int] = set()
         self._ended: list[_Ended] = []
         self._recording = asyncio.Lock()
 
@@ -136,8 +138,9 @@ class Deliverer:
         """Claim for the free slots, begin an attempt of each delivery, and answer how many were claimed."""
         claims = await self._claim()
         disabled = {claim.endpoint_id for claim in claims if claim.is_disabled}
-        if disabled:
-            await endpoints.dead_letter_pending(self._db, sorted(disabled))
+        if disabled - self._emptying:
+            # Not here: the backlog may be long, and the others are not to wait for it.
+            tasks.create_task(self._dead_letter(disabled - self._emptying))
         live = [claim for claim in claims if not claim.is_disabled]
         bearer_ids = sorted({claim.bearer_id for claim in live})
         credentials = await callback_credentials(self._db, self._cipher, bearer_ids) if live else {}
@@ -167,6 +170,16 @@ class Deliverer:
             "lease": LEASE,
         }
         return await self._db.fetch_all(queries.CLAIM, parameters, class_row(Claim))
+
+    async def _dead_letter(self, endpoint_ids: set[int]) -> None:
+        """Dead-letter what waits for disabled endpoints. What fails here leaves the leases to run out."""
+        self._emptying |= endpoint_ids
+        try:
+            await endpoints.dead_letter_pending(self._db, sorted(endpoint_ids))
+        except Exception:
+            log.exception("deliver.dead_letter_failed", endpoint_ids=sorted(endpoint_ids))
+        finally:
+            self._emptying -= endpoint_ids
 
     def _begin(self, tasks: asyncio.TaskGroup, claim: Claim, credentials: CallbackCredentials) -> None:
         self._under_way += 1

@@ -136,6 +136,22 @@ async def test_gone_disables_the_endpoint_and_dead_letters_what_waits(
     assert len(receiver.at("/hook")) == 1
 
 
+async def test_long_backlog_of_a_disabled_endpoint_delays_nobody(
+    webhooks: Webhooks, bearer: Bearer, receiver: Receiver, deliverer: Deliverer
+) -> None:
+    await webhooks.send(bearer, receiver.url("/gone"), count=2)
+    await webhooks.db.execute("UPDATE webhook_endpoints SET disabled_at = now()")
+    await webhooks.send(bearer, receiver.url("/working"))
+
+    async with webhooks.db.connection() as connection, connection.transaction():
+        await connection.execute("SELECT 1 FROM webhook_deliveries WHERE due_at IS NULL FOR KEY SHARE")
+        stepping = asyncio.create_task(deliverer.run_once())
+        await asyncio.wait_for(receiver.wait_for(1, "/working"), 5)
+
+    await stepping
+    assert await webhooks.statuses() == ["dead_lettered", "dead_lettered", "delivered"]
+
+
 async def test_last_failure_dead_letters_and_gives_the_turn_to_the_next(
     webhooks: Webhooks, bearer: Bearer, receiver: Receiver, deliverer: Deliverer
 ) -> None:
