@@ -6,7 +6,8 @@ the provider's copy before it sends again (docs/decisions/0003-never-twice-never
 
 import asyncio
 import random
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -34,6 +35,10 @@ log = structlog.get_logger()
 # Longer than any provider call may take, its connection set-up and our recording included.
 LEASE = timedelta(seconds=60)
 
+# A provider is asked to send only while so much of the lease is left, more than a call takes: a process that stood
+# still, or waited long for the answer to its claim, must not send beside the worker that has claimed the message since.
+_CALL_AT_MOST = timedelta(seconds=30)
+
 POLL_SECONDS = 1.0
 _BACK_OFF_SECONDS = 1.0
 
@@ -44,6 +49,8 @@ class Claim:
 
     message: Message
     was_in_doubt: bool
+    # The monotonic clock before the claim was asked for: the lease ends no sooner than LEASE after it.
+    began: float
 
 
 class SendWorker:
@@ -57,12 +64,14 @@ class SendWorker:
         *,
         priority: str,
         concurrency: int = 32,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
         self._notifications = notifications
         self._senders = senders
         self._priority = priority
         self._concurrency = concurrency
+        self._clock = clock
         self._wake = notifications.wake(LANES[priority])
         self._in_flight: set[asyncio.Task[None]] = set()
 
@@ -104,8 +113,9 @@ class SendWorker:
 
     async def _claim(self, limit: int) -> list[Claim]:
         parameters = {"priority": self._priority, "limit": limit, "lease": LEASE}
+        began = self._clock()
         rows = await self._db.fetch_all(queries.CLAIM, parameters, dict_row)
-        return [Claim(was_in_doubt=row.pop("was_in_doubt"), message=Message(**row)) for row in rows]
+        return [Claim(was_in_doubt=row.pop("was_in_doubt"), message=Message(**row), began=began) for row in rows]
 
     async def _handle(self, claim: Claim) -> None:
         """Send one message and record what came of it. What fails here leaves the lease to run out."""
@@ -130,6 +140,7 @@ class SendWorker:
     async def _send(self, claim: Claim) -> str:
         message = claim.message
         sender = self._senders[message.provider]
+        leased_at = claim.began
         if claim.was_in_doubt:
             try:
                 if await self._adopt_copy(message, sender):
@@ -140,8 +151,11 @@ class SendWorker:
             if _is_too_late(message):
                 return await asyncio.shield(self._give_up(message))
             # Looking took its time, in which a callback may have named the copy or the lease have run out.
+            leased_at = self._clock()
             if not await self._renew(message):
                 return "settled_meanwhile"
+        if self._clock() - leased_at > (LEASE - _CALL_AT_MOST).total_seconds():
+            return "too_late_in_lease"
         try:
             report = await sender.send(message.outbound())
         except ProviderRejected as failure:

@@ -1,6 +1,7 @@
 """The sending end to end: a sandbox carrier on a socket, whose signed callbacks come back through a real Envoy."""
 
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import aiohttp
 import pytest
@@ -94,7 +95,7 @@ async def senders(live: Settings) -> AsyncIterator[dict[str, MessageSender]]:
 def make_worker(db: Database, notifications: Notifications, senders: dict[str, MessageSender]) -> MakeWorker:
     """Makes workers that are stepped."""
 
-    def make(priority: str = "default", **over: int) -> SendWorker:
+    def make(priority: str = "default", **over: Any) -> SendWorker:
         return SendWorker(db, notifications, senders, priority=priority, **over)
 
     return make

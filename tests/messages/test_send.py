@@ -597,3 +597,16 @@ async def test_unmatched_callbacks_are_none_after_all_is_settled(
     kept = await kept_callbacks(db)
     assert kept
     assert all(callback["message_id"] is not None for callback in kept)
+
+
+async def test_claim_that_stood_still_is_left_to_its_successor(
+    client: Client, db: Database, carrier: Sandbox, make_worker: MakeWorker
+) -> None:
+    await create_message(client, message_body=SILENT)
+    times = iter([0.0, LEASE.total_seconds()])
+
+    await make_worker(clock=lambda: next(times)).run_once()
+    assert not await carrier.taken()
+    await step(make_worker(), db)
+
+    assert_each_sent_once(await rows(db), await carrier.taken())

@@ -141,9 +141,10 @@ def _retry_after(value: str | None, *, now: datetime) -> timedelta | None:
     if value is None:
         return None
     if value.isdecimal():
-        return timedelta(seconds=int(value))
+        # More digits than any wait that could be granted.
+        return timedelta(seconds=int(value[:10]))
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, IndexError, OverflowError):
         return None
     return max(at.replace(tzinfo=at.tzinfo or UTC) - now, timedelta(0))
