@@ -165,7 +165,7 @@ ORDER BY position DESC OFFSET {scan} - 1 LIMIT 1
 _GET = """
 SELECT position, payload FROM events
 WHERE event_id = %(event_id)s AND position IS NOT NULL
-  AND (%(owner_id)s::integer IS NULL OR bearer_id = %(owner_id)s)
+  AND (%(owner_id)s::bigint IS NULL OR bearer_id = %(owner_id)s)
 """
 
 _OWNED = "AND bearer_id = %(owner_id)s"
