@@ -64,7 +64,12 @@ class Database:
             open=False,
         )
         self._engine = create_async_engine(
-            "postgresql+psycopg://", poolclass=NullPool, async_creator=self._borrow, pool_reset_on_return=None
+            "postgresql+psycopg://",
+            poolclass=NullPool,
+            async_creator=self._borrow,
+            pool_reset_on_return=None,
+            # An error's text is logged: numbers and secrets are among the parameters.
+            hide_parameters=True,
         )
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 

@@ -3,8 +3,12 @@
 from typing import Any
 
 import orjson
+import pytest
+import sqlalchemy.exc
+from sqlalchemy import text
 
 from server.app import LOG_PROCESSORS
+from server.db import Database
 
 
 def fail_with(password: str) -> None:
@@ -24,3 +28,11 @@ def test_traceback_names_the_place_and_no_values() -> None:
     assert b"a secret" not in event
     assert b"fail_with" in event
     assert orjson.loads(event)["level"] == "error"
+
+
+async def test_failed_statement_tells_no_parameters(db: Database) -> None:
+    with pytest.raises(sqlalchemy.exc.DBAPIError) as failed:
+        async with db.begin() as tx:
+            await tx.execute(text("SELECT 1 / :zero, :secret"), {"zero": 0, "secret": "a secret"})
+
+    assert "a secret" not in str(failed.value)
