@@ -65,13 +65,12 @@ async def list_deliveries(
     from_id, before_id = await _ids_of_period(db, since, until)
     filters = (
         (queries.OWNED, caller.owner_id is not None),
-        (queries.OF_STATUS, bool(status)),
+        (queries.OF_STATUS[status] if status else "", bool(status)),
         (queries.OF_RESOURCE, resource_uuid is not None),
     )
     parts = {"filters": " ".join(text for text, is_asked in filters if is_asked), "scan": _SCAN}
     parameters = {
         "owner_id": caller.owner_id,
-        "status": status,
         "event_type": event_type,
         "resource_uuid": resource_uuid,
         "from_id": from_id,

@@ -7,7 +7,7 @@ after it see what those who held the locks have committed. Order of locks: beare
 
 from dataclasses import fields
 
-from server.webhooks.delivery import Delivery
+from server.webhooks.delivery import Delivery, DeliveryStatus
 
 # Deliveries of a deleted bearer are made no more; deleting one waits for this.
 LOCK_BEARERS = """
@@ -236,7 +236,8 @@ SELECT low FROM search WHERE low = high
 
 OWNED = "AND bearer_id = %(owner_id)s"
 OF_RESOURCE = "AND event_id IN (SELECT id FROM events WHERE resource_uuid = %(resource_uuid)s)"
-OF_STATUS = "AND status = %(status)s"
+# Written out, because the plan of a prepared statement cannot use a partial index for a status that it does not know.
+OF_STATUS = {status.value: f"AND status = '{status}'" for status in DeliveryStatus}
 
 # Newest first. Looks at no more than `scan` deliveries for those of the event type; what an index finds is filtered
 # before that. A page is short where they are few; the next begins after LIST_END.
