@@ -7,6 +7,7 @@ SQLAlchemy sessions on connections borrowed from the same pool. The notes of the
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -48,25 +49,47 @@ class Base(DeclarativeBase):
     }
 
 
+class _Connection(AsyncConnection[TupleRow]):
+    """One that SQLAlchemy cannot close while it has it: whatever became of it, `Database.begin` gives it back.
+
+    The pool does not notice how SQLAlchemy ends a connection that is broken or whose statement was cancelled, and each
+    would cost it a place for good.
+    """
+
+    is_lent = False
+
+    async def close(self) -> None:
+        if not self.is_lent:
+            await super().close()
+
+
+# The connection that the session being opened is to use.
+_lent: ContextVar[_Connection] = ContextVar("lent")
+
+
+async def _borrow() -> _Connection:
+    return _lent.get()
+
+
 class Database:
     """The pool. `open` it inside the running loop; it connects in the background and outlives a server's restart."""
 
     def __init__(self, url: str, *, max_size: int) -> None:
-        self._pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
+        self._pool = AsyncConnectionPool(
             conninfo=url,
+            connection_class=_Connection,
             min_size=min(2, max_size),
             max_size=max_size,
             timeout=_POOL_TIMEOUT_SECONDS,
             reconnect_timeout=60.0,
             kwargs={"autocommit": True},
             reset=_back_to_autocommit,
-            close_returns=True,
             open=False,
         )
         self._engine = create_async_engine(
             "postgresql+psycopg://",
             poolclass=NullPool,
-            async_creator=self._borrow,
+            async_creator=_borrow,
             pool_reset_on_return=None,
             # An error's text is logged: numbers and secrets are among the parameters.
             hide_parameters=True,
@@ -86,16 +109,19 @@ class Database:
         await self._engine.dispose()
         await self._pool.close()
 
-    async def _borrow(self) -> AsyncConnection[TupleRow]:
-        connection = await self._pool.getconn()
-        await connection.set_autocommit(False)
-        return connection
-
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
         """One transaction in an ORM session; it commits when the block ends and rolls back when it raises."""
-        async with self._sessions.begin() as tx:
-            yield tx
+        async with self._pool.connection() as connection:
+            await connection.set_autocommit(False)
+            connection.is_lent = True
+            try:
+                async with self._sessions.begin() as tx:
+                    _lent.set(connection)
+                    await tx.connection()
+                    yield tx
+            finally:
+                connection.is_lent = False
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
