@@ -26,8 +26,11 @@ _POLL_SECONDS = 1.0
 _GATHER_SECONDS = 0.005
 _BACK_OFF_SECONDS = 1.0
 
+# The advisory lock of whoever relays.
+LOCK = "x'72656c6179'::bigint"
+
 # A statement of its own: the next one's snapshot then includes all that the relay before committed.
-_LOCK = "SELECT set_config('relay.has_lock', pg_try_advisory_xact_lock(x'72656c6179'::bigint)::text, true)"
+_TRY_LOCK = f"SELECT set_config('relay.has_lock', pg_try_advisory_xact_lock({LOCK})::text, true)"
 
 _NUMBER = f"""
 WITH unrelayed AS (
@@ -84,7 +87,7 @@ class Relay:
         # One round trip begins, locks and numbers; leaving the connection's block commits, an error there rolls back.
         await connection.set_autocommit(False)
         async with connection.pipeline(), connection.cursor(row_factory=class_row(RelayedEvent)) as cursor:
-            await connection.execute(_LOCK)
+            await connection.execute(_TRY_LOCK)
             await cursor.execute(_NUMBER)
             events = sorted(await cursor.fetchall(), key=lambda event: event.position)
         if events:

@@ -121,7 +121,7 @@ def failure_of(error: Exception) -> Failure | None:
         return MALFORMED_REQUEST
     cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
     if isinstance(cause, DATABASE_DOWN):
-        return Failure(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", "the database cannot be reached now; try again")
+        return Failure(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", "the database cannot do this now; try again")
     return None
 
 

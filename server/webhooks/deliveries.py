@@ -18,6 +18,8 @@ from server.webhooks.delivery import Attempt, Delivery
 # How many deliveries one page looks at for those that fit its filter.
 _SCAN = 10_000
 
+_RECOVERED_AT_ONCE = 1_000
+
 _AFTER_ALL = 2**62
 
 
@@ -96,6 +98,7 @@ async def retry_delivery(
         "bearer_ids": [delivery.bearer_id],
     }
     async with db.connection() as connection, connection.transaction():
+        await connection.execute(queries.NOT_WHILE_RELAYING.encode())
         live = await connection.execute(queries.LOCK_BEARERS.encode(), parameters)
         await connection.execute(queries.LOCK_LANE.encode(), parameters)
         retried = await connection.execute(queries.RETRY.encode(), parameters) if live.rowcount else live
@@ -113,19 +116,34 @@ async def recover_deliveries(
 ) -> int:
     """Retry all that is dead-lettered of the caller's bearer and was made in the period; answers how many."""
     from_id, before_id = await _ids_of_period(db, since, until)
-    parameters = {
-        "bearer_id": caller.bearer_id,
-        "bearer_ids": [caller.bearer_id],
+    count = 0
+    while True:
+        recovered = await _recover_some(db, bearer_id=caller.bearer_id, from_id=from_id, before_id=before_id)
+        if recovered:
+            notifications.notify(Channel.DELIVERIES)
+        count += len(recovered)
+        if len(recovered) < _RECOVERED_AT_ONCE:
+            return count
+        # Not again from the beginning: what was recovered may be dead-lettered again already.
+        from_id = max(recovered) + 1
+
+
+async def _recover_some(db: Database, *, bearer_id: int, from_id: int, before_id: int) -> list[int]:
+    """Retry the next dead-lettered deliveries, and answer their ids: so few that the relay does not wait for long."""
+    parameters: dict[str, object] = {
+        "bearer_id": bearer_id,
+        "bearer_ids": [bearer_id],
         "from_id": from_id,
         "before_id": before_id,
+        "limit": _RECOVERED_AT_ONCE,
     }
     async with db.connection() as connection, connection.transaction(), connection.cursor(row_factory=scalar_row) as c:
+        await c.execute(queries.NOT_WHILE_RELAYING.encode())
         await c.execute(queries.LOCK_BEARERS.encode(), parameters)
         await c.execute(queries.LOCK_LANES_TO_RECOVER.encode(), parameters)
+        parameters["ids"] = await c.fetchall()
         await c.execute(queries.RECOVER.encode(), parameters)
-        recovered: int | None = await c.fetchone()
-    assert recovered is not None, "a count answers a row"
-    notifications.notify(Channel.DELIVERIES)
+        recovered: list[int] = await c.fetchall()
     return recovered
 
 

@@ -7,6 +7,7 @@ after it see what those who held the locks have committed. Order of locks: beare
 
 from dataclasses import fields
 
+from server.events import relay
 from server.webhooks.delivery import Delivery, DeliveryStatus
 
 # Deliveries of a deleted bearer are made no more; deleting one waits for this.
@@ -256,6 +257,10 @@ SELECT id FROM webhook_deliveries WHERE id >= %(from_id)s AND id < %(before_id)s
 ORDER BY id DESC OFFSET {scan} - 1 LIMIT 1
 """
 
+# What gives a delivery its turn back keeps the relay from adding to the lane meanwhile: the relay would take it for a
+# predecessor, pending in its own snapshot, although it may end before the relay commits and then promote nobody.
+NOT_WHILE_RELAYING = f"SELECT pg_advisory_xact_lock({relay.LOCK})"
+
 # The one to be retried, and all of its lane.
 LOCK_LANE = """
 SELECT id FROM webhook_deliveries
@@ -274,13 +279,13 @@ UPDATE webhook_deliveries SET status = 'pending', attempts_in_run = 0, due_at = 
 WHERE id = %(id)s AND status = 'dead_lettered'
 """
 
-_DEAD_LETTERED = """
-SELECT id, endpoint_id, resource_uuid FROM webhook_deliveries
-WHERE bearer_id = %(bearer_id)s AND status = 'dead_lettered' AND id >= %(from_id)s AND id < %(before_id)s
-"""
-
-LOCK_LANES_TO_RECOVER = f"""
-WITH dead AS MATERIALIZED ({_DEAD_LETTERED}),
+# The next ones to recover, and the pending ones of their lanes.
+LOCK_LANES_TO_RECOVER = """
+WITH dead AS MATERIALIZED (
+    SELECT id, endpoint_id, resource_uuid FROM webhook_deliveries
+    WHERE bearer_id = %(bearer_id)s AND status = 'dead_lettered' AND id >= %(from_id)s AND id < %(before_id)s
+    ORDER BY id LIMIT %(limit)s
+),
 pending AS MATERIALIZED (
     SELECT waiting.id FROM (SELECT DISTINCT endpoint_id, resource_uuid FROM dead) AS lane
     JOIN webhook_deliveries waiting USING (endpoint_id, resource_uuid) WHERE status = 'pending'
@@ -289,10 +294,12 @@ SELECT id FROM webhook_deliveries
 WHERE id IN (SELECT id FROM dead UNION ALL SELECT id FROM pending) ORDER BY id FOR UPDATE
 """
 
-RECOVER = f"""
+# Those of the locked ones that are dead-lettered; answers their ids.
+RECOVER = """
 WITH dead AS MATERIALIZED (
-    SELECT *, row_number() OVER (PARTITION BY endpoint_id, resource_uuid ORDER BY id) AS place
-    FROM ({_DEAD_LETTERED}) AS found
+    SELECT id, endpoint_id, resource_uuid,
+        row_number() OVER (PARTITION BY endpoint_id, resource_uuid ORDER BY id) AS place
+    FROM webhook_deliveries WHERE id = ANY(%(ids)s) AND status = 'dead_lettered'
 ),
 recovered AS (
     UPDATE webhook_deliveries SET status = 'pending', attempts_in_run = 0, due_at = CASE
@@ -301,13 +308,13 @@ recovered AS (
             AND earlier.resource_uuid = dead.resource_uuid AND earlier.status = 'pending' AND earlier.id < dead.id
         ) THEN now() END
     FROM dead WHERE webhook_deliveries.id = dead.id
-    RETURNING webhook_deliveries.endpoint_id
+    RETURNING webhook_deliveries.id, webhook_deliveries.endpoint_id
 ),
 enabled AS (
     UPDATE webhook_endpoints SET disabled_at = NULL, failing_since = NULL
     WHERE id IN (SELECT endpoint_id FROM recovered) AND disabled_at IS NOT NULL
 )
-SELECT count(*) FROM recovered
+SELECT id FROM recovered
 """
 
 ENABLE_ENDPOINT_BY_ID = """

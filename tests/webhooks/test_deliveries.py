@@ -1,5 +1,6 @@
 """Deliveries through the API: list, get, retry, recover."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from server.accounts import bearers
 from server.caller import BearerType, Caller
+from server.events import relay
 from server.rpc.auth import Gate
 from server.rpc.edge import Edge
 from server.webhooks import deliveries, endpoints
@@ -257,6 +259,47 @@ async def test_recover_retries_a_period_in_order_per_resource(
         3,
     ]
     assert str(two) in [r.json["message_uuid"] for r in receiver.received]
+
+
+async def test_recover_goes_on_until_all_are_recovered(
+    webhooks: Webhooks, bearer: Bearer, receiver: Receiver, api: Api
+) -> None:
+    for _ in range(3):
+        await webhooks.append(bearer, receiver.url(), count=400)
+    await webhooks.relay_all()
+    await webhooks.db.execute("UPDATE webhook_deliveries SET status = 'dead_lettered', due_at = NULL")
+
+    assert await api.recover(str(bearer.id), since=datetime.fromtimestamp(0, UTC)) == 1200
+
+    due = await webhooks.db.execute("SELECT FROM webhook_deliveries WHERE status = 'pending' AND due_at IS NOT NULL")
+    assert (await webhooks.statuses() == ["pending"] * 1200, due) == (True, 3)
+
+
+@pytest.mark.parametrize("action", ["retry", "recover"])
+async def test_turn_is_not_given_back_while_the_relay_adds_to_the_lane(
+    webhooks: Webhooks, bearer: Bearer, receiver: Receiver, api: Api, action: str
+) -> None:
+    await webhooks.send(bearer, receiver.url())
+    await webhooks.db.execute("UPDATE webhook_deliveries SET status = 'dead_lettered', due_at = NULL")
+    [delivery] = await webhooks.all()
+
+    async with webhooks.db.connection() as relaying, relaying.transaction():
+        await relaying.execute(f"SELECT pg_advisory_xact_lock({relay.LOCK})".encode())
+        given_back: asyncio.Future[object] = asyncio.ensure_future(
+            api.retry(str(bearer.id), str(delivery.uuid))
+            if action == "retry"
+            else api.recover(str(bearer.id), since=datetime.fromtimestamp(0, UTC))
+        )
+        waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        async with asyncio.timeout(5):
+            while True:
+                if await webhooks.db.execute(waiting):
+                    break
+                await asyncio.sleep(0.01)
+        assert await webhooks.statuses() == ["dead_lettered"]
+
+    await given_back
+    assert await webhooks.statuses() == ["pending"]
 
 
 async def test_naming_a_url_again_enables_it(
