@@ -55,21 +55,24 @@ class LocalStack:
     def _start(self) -> None:
         settings, supervisor = self._settings, self._supervisor
         database_url = self._start_postgres()
-        self._start_sandbox()
+        self._make_twilio_account()
         self._complete(database_url)
         self._prepare(database_url)
         apis = [f"{HOST}:{free_port()}" for _ in range(API_PROCESSES)]
         supervisor.start(
-            *(self._process(f"api-{number}", "server", "api", "--listen", api) for number, api in enumerate(apis, 1)),
-            self._process("worker", "server", "worker"),
+            *(self._process(f"api-{number}", "server", "api", "--listen", api) for number, api in enumerate(apis, 1))
         )
         listen = f"{HOST}:{settings.common_services_port}"
         options = [f"--listen={listen}", *(f"--api={api}" for api in apis), f"--admin-port={free_port()}"]
         kept = [f"--config={self._folder.path / 'envoy.yaml'}", f"--binary={self._envoy.absolute()}"]
         supervisor.start(self._process("envoy", "server", "envoy", *options, *kept))
-        for listening in [*apis, *([self._sandbox] if self._sandbox else [])]:
-            supervisor.wait_for(listening, partial(_accepts, listening), seconds=READY_SECONDS)
         supervisor.wait_for(self._base_url, partial(_answers, listen), seconds=READY_SECONDS)
+        for api in apis:
+            supervisor.wait_for(api, partial(_accepts, api), seconds=READY_SECONDS)
+        # The carrier starts after Envoy and stops before it: callbacks that nobody takes are lost, as Twilio's are.
+        supervisor.start(*self._sandbox_process(), self._process("worker", "server", "worker"))
+        if self._sandbox is not None:
+            supervisor.wait_for(self._sandbox, partial(_accepts, self._sandbox), seconds=READY_SECONDS)
         supervisor.wait_for("A process", supervisor.all_run, seconds=READY_SECONDS)
 
     def _start_postgres(self) -> str:
@@ -80,8 +83,8 @@ class LocalStack:
         self._supervisor.adopt(self._postgres.process)
         return self._postgres.database_url
 
-    def _start_sandbox(self) -> None:
-        """The account is made here, because both sides must know it: the sandbox's answers and callbacks are signed."""
+    def _make_twilio_account(self) -> None:
+        """The sandbox's account is made here, because both sides must know it: answers and callbacks are signed."""
         if self._settings.twilio_account_sid is not None:
             return
         self._sandbox = f"{HOST}:{free_port()}"
@@ -90,10 +93,12 @@ class LocalStack:
             "TWILIO_AUTH_TOKEN": self._folder.kept("twilio_auth_token", lambda: secrets.token_hex(16)),
             "TWILIO_API_BASE_URL": f"http://{self._sandbox}",
         }
+
+    def _sandbox_process(self) -> list[Process]:
+        if self._sandbox is None:
+            return []
         data = str(self._folder.path / "sandbox")
-        self._supervisor.start(
-            self._process("sandbox", "server", "sandbox", "serve", f"--listen={self._sandbox}", "--data-dir", data)
-        )
+        return [self._process("sandbox", "server", "sandbox", "serve", f"--listen={self._sandbox}", "--data-dir", data)]
 
     def _complete(self, database_url: str) -> None:
         """What the processes need and the environment does not say; a bad setting shows here, not in six logs."""

@@ -44,12 +44,14 @@ class Process:
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL
     _popen: subprocess.Popen[bytes] | None = None
+    _log_before: int = 0
 
     def start(self) -> None:
         """Start it; whether the program could be executed shows in its exit code and log."""
         if self.log.exists() and self.log.stat().st_size > LOG_KEPT_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as log:
+            self._log_before = log.tell()
             self._popen = subprocess.Popen(  # noqa: S603 - the commands are our own
                 launch_command(self.command, user=self.user, death_signal=self.death_signal),
                 stdin=subprocess.DEVNULL,
@@ -88,8 +90,8 @@ class Process:
             self._popen.wait()
 
     def last_log_line(self) -> str:
-        """What it said last: the best short answer to why it ended."""
+        """What it said last since it was started: the best short answer to why it ended."""
         with self.log.open("rb") as log:
-            log.seek(max(0, self.log.stat().st_size - 4096))
+            log.seek(max(self._log_before, self.log.stat().st_size - 4096))
             lines = log.read().decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else "it said nothing"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.running import refused
+from server.stack.processes import Process
+from tests.stack.running import eventually, refused
 
 
 def test_taken_port(folder: Path) -> None:
@@ -79,3 +80,15 @@ def test_database_that_cannot_be_reached(folder: Path) -> None:
 
     assert said.startswith("Error: Cannot connect to the database: ")
     assert "password" not in said
+
+
+def test_the_last_words_are_of_this_start(tmp_path: Path) -> None:
+    log = tmp_path / "false.log"
+    log.write_text("what an earlier one said\n")
+    process = Process("test", ["/usr/bin/test", ""], log=log, folder=tmp_path)
+
+    process.start()
+    eventually(lambda: process.exit_code() is not None)
+
+    assert process.exit_code() == 1
+    assert process.last_log_line() == "it said nothing"

@@ -15,7 +15,7 @@ import pytest
 
 from server.config import Settings
 from server.providers.sandbox.settings import OWNED_NUMBERS
-from server.stack.postgres import LocalPostgres, binaries
+from server.stack.postgres import LocalPostgres, binaries, free_port
 from tests.stack.running import (
     ROOT,
     RunningStack,
@@ -140,6 +140,29 @@ def test_killing_the_supervisor_leaves_no_orphan_and_ctrl_c_none_either(folder: 
     assert code == 0
     assert took < 6
     assert not [pid for pid in stopped if runs(pid)]
+
+
+def test_ctrl_c_loses_no_callback(folder: Path) -> None:
+    # The carrier was told this address, so the second start must have it too.
+    port = str(free_port())
+    with running(folder, COMMON_SERVICES_PORT=port) as first:
+        numbers = {"sender_number": OWNED_NUMBERS[0], "receiver_number": "+12065550190"}
+        uuids = [
+            first.post("/api/v1/messages", {"message": {**numbers, "message_body": text}})["message_uuid"]
+            for text in map(str, range(60))
+        ]
+        first.end(signal.SIGINT)
+
+    with running(folder, COMMON_SERVICES_PORT=port) as second:
+        states = {uuid: "" for uuid in uuids}
+
+        def _all_delivered() -> bool:
+            for uuid in [uuid for uuid, state in states.items() if state != "delivered"]:
+                states[uuid] = second.get(f"/api/v1/messages/{uuid}")["internal_status"]
+            return set(states.values()) == {"delivered"}
+
+        # A send that the stop cut off is in doubt until its lease ends.
+        eventually(_all_delivered, seconds=90)
 
 
 def test_a_stop_before_it_is_ready_leaves_nothing(folder: Path) -> None:
