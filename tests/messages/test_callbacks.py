@@ -126,15 +126,14 @@ async def test_api_key_is_not_looked_at(
     assert answer.reason == "SIGNATURE_INVALID"
 
 
+@pytest.mark.parametrize("fields", [{"MessageSid": "SM1"}, {"MessageSid": "SM\0", "MessageStatus": "sent"}])
 async def test_signed_callback_that_says_nothing_is_malformed(
-    twilio: "twilio_request_service_pb2_grpc.TwilioRequestServiceAsyncStub", settings: Settings
+    twilio: "twilio_request_service_pb2_grpc.TwilioRequestServiceAsyncStub", settings: Settings, fields: dict[str, str]
 ) -> None:
     validator = RequestValidator(settings.twilio_auth_token.get_secret_value())
-    signed = validator.compute_signature(settings.public_base_url + PATH, {"MessageSid": "SM1"})
+    signed = validator.compute_signature(settings.public_base_url + PATH, fields)
 
-    answer = await refused(
-        twilio.UpdateMessageStatus(form({"MessageSid": "SM1"}), metadata=(("x-twilio-signature", signed),))
-    )
+    answer = await refused(twilio.UpdateMessageStatus(form(fields), metadata=(("x-twilio-signature", signed),)))
 
     assert (answer.code, answer.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("body",))
 

@@ -37,6 +37,9 @@ class TwilioMessageCallbackReader:
         missing = [name for name in ("MessageSid", "MessageStatus") if not fields.get(name)]
         if not message_sid or not provider_status:
             raise CallbackMalformed(f"missing: {', '.join(missing)}")
+        read = (message_sid, provider_status, fields.get("ErrorCode", ""))
+        if b"\0" in request.body or any("\0" in value for value in read):
+            raise CallbackMalformed("the body, or a field that is read, has the NUL character")
         report = statuses.report(
             message_sid=message_sid, provider_status=provider_status, error_code=fields.get("ErrorCode") or None
         )
