@@ -3,24 +3,26 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from server.config import Settings
+    from server.config import DatabaseSettings
+
+Kind = TypeVar("Kind", bound="DatabaseSettings")
 
 HOST_PORT = "HOST:PORT"
 PATH = click.Path(path_type=Path)
 
 
-def _settings() -> "Settings":
+def _settings(kind: type[Kind]) -> Kind:
     from pydantic import ValidationError
 
-    from server.config import Settings, bad_settings
+    from server.config import bad_settings
 
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         raise click.ClickException(bad_settings(error)) from error
 
@@ -56,24 +58,27 @@ def run() -> None:
 def api(listen: str) -> None:
     """Serve gRPC."""
     from server import app
+    from server.config import Settings
 
-    asyncio.run(app.serve_api(_settings(), listen=listen))
+    asyncio.run(app.serve_api(_settings(Settings), listen=listen))
 
 
 @main.command()
 def worker() -> None:
     """Send messages, deliver webhooks, order events."""
     from server import app
+    from server.config import Settings
 
-    asyncio.run(app.run_worker(_settings()))
+    asyncio.run(app.run_worker(_settings(Settings)))
 
 
 @main.command()
 def migrate() -> None:
     """Bring the database's schema to the newest revision."""
     from server import migrations
+    from server.config import DatabaseSettings
 
-    migrations.migrate(_settings().database_url.get_secret_value())
+    migrations.migrate(_settings(DatabaseSettings).database_url.get_secret_value())
 
 
 @main.command()
@@ -81,8 +86,9 @@ def migrate() -> None:
 def create_admin(name: str) -> None:
     """Make an administrator NAME and print the token, which is shown this once."""
     from server import app
+    from server.config import DatabaseSettings
 
-    click.echo(asyncio.run(app.create_admin(_settings(), name=name)))
+    click.echo(asyncio.run(app.create_admin(_settings(DatabaseSettings), name=name)))
 
 
 @main.command()

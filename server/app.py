@@ -37,7 +37,7 @@ from server.accounts import bearers, keys
 from server.accounts.authentication import Authentication
 from server.accounts.service import ApiKeyService, BearerService
 from server.caller import BearerType
-from server.config import Settings
+from server.config import DatabaseSettings, Settings
 from server.db import DATABASE_DOWN, Database
 from server.encryption import Cipher
 from server.events.feed import Feed
@@ -240,7 +240,7 @@ async def _forget_request_ids(db: Database) -> None:
         await asyncio.sleep(_FORGET_EVERY_SECONDS)
 
 
-async def create_admin(settings: Settings, *, name: str) -> str:
+async def create_admin(settings: DatabaseSettings, *, name: str) -> str:
     """Make an Admin bearer with a key, and answer the token. Its callback URL and password are set through the API."""
     async with _session(settings) as (db, cipher), db.begin() as tx:
         bearer, _secret = await bearers.create_bearer(
@@ -256,7 +256,7 @@ async def create_admin(settings: Settings, *, name: str) -> str:
     return token
 
 
-async def seed_local(settings: Settings, *, numbers: Sequence[str], twilio_messaging_sid: str) -> None:
+async def seed_local(settings: DatabaseSettings, *, numbers: Sequence[str], twilio_messaging_sid: str) -> None:
     """Make the customer and messaging service `local` with these numbers, if they are not there."""
     async with _session(settings) as (db, _cipher):
         try:
@@ -274,7 +274,7 @@ async def seed_local(settings: Settings, *, numbers: Sequence[str], twilio_messa
 
 
 @asynccontextmanager
-async def _session(settings: Settings) -> AsyncIterator[tuple[Database, Cipher]]:
+async def _session(settings: DatabaseSettings) -> AsyncIterator[tuple[Database, Cipher]]:
     """A database for one command."""
     db = Database(settings.database_url.get_secret_value(), max_size=1)
     await db.open()

@@ -27,35 +27,19 @@ def _comma_separated(value: object) -> object:
     return value
 
 
-class Settings(BaseSettings):
-    """What api and worker processes are told; each field is described in `.env.example`."""
+class DatabaseSettings(BaseSettings):
+    """What commands on the database alone are told."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
     database_url: SecretStr
-    public_base_url: str
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode, Field(min_length=1)]
-    twilio_account_sid: str
-    twilio_auth_token: SecretStr
-    twilio_api_base_url: str | None = None
-    webhook_allowed_networks: Annotated[tuple[Network, ...], NoDecode] = ()
-    event_retention_days: Annotated[int, Field(ge=2, le=3650)] = 30
 
     @field_validator("database_url")
     @classmethod
     def _postgres(cls, value: SecretStr) -> SecretStr:
         TypeAdapter(PostgresDsn).validate_python(value.get_secret_value())
         return value
-
-    @field_validator("public_base_url", "twilio_api_base_url")
-    @classmethod
-    def _url_without_path(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        url = HttpUrl(value)
-        if url.path not in (None, "/") or url.query or url.fragment:
-            raise ValueError("must be scheme, host and port only")
-        return value.rstrip("/")
 
     @field_validator("encryption_keys", mode="before")
     @classmethod
@@ -68,6 +52,27 @@ class Settings(BaseSettings):
         for key in value:
             Fernet(key.get_secret_value())
         return value
+
+
+class Settings(DatabaseSettings):
+    """What api and worker processes are told; each field is described in `.env.example`."""
+
+    public_base_url: str
+    twilio_account_sid: str
+    twilio_auth_token: SecretStr
+    twilio_api_base_url: str | None = None
+    webhook_allowed_networks: Annotated[tuple[Network, ...], NoDecode] = ()
+    event_retention_days: Annotated[int, Field(ge=2, le=3650)] = 30
+
+    @field_validator("public_base_url", "twilio_api_base_url")
+    @classmethod
+    def _url_without_path(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        url = HttpUrl(value)
+        if url.path not in (None, "/") or url.query or url.fragment:
+            raise ValueError("must be scheme, host and port only")
+        return value.rstrip("/")
 
     @field_validator("webhook_allowed_networks", mode="before")
     @classmethod
