@@ -135,6 +135,8 @@ def _in_plain_words(rule_id: str, message: str) -> str:
         return "is required"
     if rule_id.endswith(".in"):
         return message.replace("must be in list [", "must be one of ").removesuffix("]")
+    if rule_id.endswith(".not_contains"):
+        return message.replace("contains substring", "must not contain")
     return message
 
 

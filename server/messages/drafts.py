@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from commonservices.v1 import message_service_pb2
 
+from server.errors import FieldViolation, InvalidArgument
 from server.validation import checking
 
 MMS_OVER_CHARACTERS = 160
@@ -35,12 +36,15 @@ class Draft:
 def read_draft(request: message_service_pb2.CreateMessageRequest, *, now: datetime) -> Draft:
     """The draft of a request. Raises InvalidArgument naming every bad field."""
     given = request.message
+    if not request.HasField("message"):
+        # Of a message that is not there, its fields are not bad as well.
+        raise InvalidArgument([FieldViolation("message", "is required")])
     with checking(request) as bad:
         if given.sender_number:
             sender_number = bad.phone_number("message.sender_number", given.sender_number)
         else:
             sender_number = None
-            if request.HasField("message") and not (given.messaging_service_sid or given.global_customer_id):
+            if not (given.messaging_service_sid or given.global_customer_id):
                 bad.add(
                     "message.sender_number",
                     "name a sender_number, or a messaging_service_sid or global_customer_id to send from",

@@ -116,7 +116,7 @@ class _Call:
         """Tell the caller what it may know, and the log the rest; ends the call by raising."""
         failure = errors.failure_of(error)
         if failure is None:
-            log.error("rpc.fault", method=self.method, exc_info=error)
+            log.error("rpc.fault", method=self.method, request_id=self.metadata.get("x-request-id"), exc_info=error)
             failure = errors.INTERNAL
         elif failure.code is grpc.StatusCode.UNAVAILABLE:
             log.warning("rpc.unavailable", method=self.method, error=str(error))

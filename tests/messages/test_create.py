@@ -244,10 +244,10 @@ async def test_every_bad_field_is_named_at_once(client: Client) -> None:
     }
 
 
-async def test_missing_message_names_what_is_required(client: Client) -> None:
+async def test_missing_message_is_what_is_required(client: Client) -> None:
     answer = await refused(client.messages.CreateMessage(pb.CreateMessageRequest(), metadata=client.metadata))
 
-    assert set(answer.fields) == {"message", "message.receiver_number", "message.message_body"}
+    assert answer.fields == ("message",)
 
 
 async def test_message_without_any_sender_is_refused(client: Client) -> None:
