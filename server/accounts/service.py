@@ -51,13 +51,7 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
         self, request: api_key_service_pb2.AdminCreateApiKeyRequest, context: Context
     ) -> api_key_pb2.ApiKey:
         check(request)
-
-        async def create(tx: AsyncSession) -> api_key_pb2.ApiKey:
-            await bearers.get_bearer(tx, bearer_id=request.bearer_id, lock=True)
-            row, token = await keys.create_key(tx, bearer_id=request.bearer_id)
-            return convert.api_key_to_proto(row, token=token)
-
-        return await self._creates.run(request, context, api_key_pb2.ApiKey, create)
+        return await self._create(request, context, bearer_id=request.bearer_id)
 
     async def CreateApiKey(
         self, request: api_key_service_pb2.CreateApiKeyRequest, context: Context
@@ -66,13 +60,7 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
         with checking(request) as bad:
             if request.bearer_id not in (0, bearer_id):
                 bad.add("bearer_id", "is not your own bearer; only an Admin makes keys for others")
-
-        async def create(tx: AsyncSession) -> api_key_pb2.ApiKey:
-            await bearers.get_bearer(tx, bearer_id=bearer_id, lock=True)
-            row, token = await keys.create_key(tx, bearer_id=bearer_id)
-            return convert.api_key_to_proto(row, token=token)
-
-        return await self._creates.run(request, context, api_key_pb2.ApiKey, create)
+        return await self._create(request, context, bearer_id=bearer_id)
 
     async def AdminDeleteApiKey(
         self, request: api_key_service_pb2.AdminDeleteApiKeyRequest, context: Context
@@ -86,6 +74,20 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
             await keys.delete_key(tx, api_key_id=request.id, bearer_id=auth.caller().bearer_id)
         return empty_pb2.Empty()
 
+    async def _create(
+        self,
+        request: api_key_service_pb2.AdminCreateApiKeyRequest | api_key_service_pb2.CreateApiKeyRequest,
+        context: Context,
+        *,
+        bearer_id: int,
+    ) -> api_key_pb2.ApiKey:
+        async def create(tx: AsyncSession) -> api_key_pb2.ApiKey:
+            await bearers.get_bearer(tx, bearer_id=bearer_id, lock=True)
+            row, token = await keys.create_key(tx, bearer_id=bearer_id)
+            return convert.api_key_to_proto(row, token=token)
+
+        return await self._creates.run(request, context, api_key_pb2.ApiKey, create)
+
     async def _list(
         self,
         request: api_key_service_pb2.AdminListApiKeysRequest | api_key_service_pb2.ListApiKeysRequest,
@@ -96,7 +98,7 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
         check(request)
         async with self._db.begin() as tx:
             rows, next_page_token = await keys.list_keys(tx, bearer_id=bearer_id, page=Page(request))
-        await answers.paged(context, next_page_token)
+        await answers.paged(context, request, next_page_token)
         return api_key_service_pb2.ListApiKeysResponse(
             api_keys=[convert.api_key_to_proto(row) for row in rows], next_page_token=next_page_token
         )
@@ -145,7 +147,7 @@ class BearerService(bearer_service_pb2_grpc.BearerServiceServicer):
         check(request)
         async with self._db.begin() as tx:
             rows, next_page_token = await bearers.list_bearers(tx, page=Page(request))
-        await answers.paged(context, next_page_token)
+        await answers.paged(context, request, next_page_token)
         return bearer_service_pb2.ListBearersResponse(
             bearers=[convert.bearer_to_proto(row) for row in rows], next_page_token=next_page_token
         )

@@ -88,7 +88,7 @@ class EventService(event_service_pb2_grpc.EventServiceServicer):
             until=until,
             page=Page(request),
         )
-        await answers.paged(context, next_page_token)
+        await answers.paged(context, request, next_page_token)
         return pb.ListEventsResponse(events=[logged.event for logged in events], next_page_token=next_page_token)
 
     async def GetEvent(self, request: pb.GetEventRequest, context: Context) -> event_pb2.Event:

@@ -77,7 +77,7 @@ class MessageService(message_service_pb2_grpc.MessageServiceServicer):
             receiver_number=receiver_number,
             page=Page(request),
         )
-        await answers.paged(context, next_page_token)
+        await answers.paged(context, request, next_page_token)
         return message_service_pb2.ListMessagesResponse(
             messages=[convert.message_to_proto(message) for message in found], next_page_token=next_page_token
         )

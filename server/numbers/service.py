@@ -69,7 +69,7 @@ class MessagingServiceService(messaging_service_service_pb2_grpc.MessagingServic
         check(request)
         async with self._db.begin() as tx:
             found, next_page_token = await messaging_services.list_messaging_services(tx, page=Page(request))
-        await answers.paged(context, next_page_token)
+        await answers.paged(context, request, next_page_token)
         return messaging_service_service_pb2.ListMessagingServicesResponse(
             messaging_services=[convert.messaging_service_to_proto(service) for service in found],
             next_page_token=next_page_token,

@@ -43,7 +43,7 @@ class WebhookDeliveryService(webhook_delivery_service_pb2_grpc.WebhookDeliverySe
             until=until,
             page=Page(request),
         )
-        await answers.paged(context, next_page_token)
+        await answers.paged(context, request, next_page_token)
         return pb.ListWebhookDeliveriesResponse(
             webhook_deliveries=[convert.delivery_to_proto(delivery) for delivery in found],
             next_page_token=next_page_token,

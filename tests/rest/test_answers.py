@@ -60,7 +60,7 @@ def failing(error: Callable[[], Exception], *, after_headers: bool = False) -> A
 
 async def test_list_is_the_bare_array_and_names_the_next_page(rest: aiohttp.ClientSession, stand_in: StandIn) -> None:
     async def page(_request: Message, context: Context) -> Message:
-        await answers.paged(context, "next_-1")
+        await answers.paged(context, _request, "next_-1")
         return api_key_service_pb2.ListApiKeysResponse(
             api_keys=[api_key_pb2.ApiKey(id=1, token_prefix="]")], next_page_token="next_-1"
         )
@@ -75,6 +75,19 @@ async def test_list_is_the_bare_array_and_names_the_next_page(rest: aiohttp.Clie
     assert answer.headers["x-next-page-token"] == "next_-1"
     assert answer.headers["link"] == '</api/v1/api_keys?page_size=1&page_token=next_-1>; rel="next"'
     assert not INTERNAL_FIELDS & {name.lower() for name in answer.headers}
+
+
+async def test_link_of_a_list_that_was_asked_by_body_is_whole(rest: aiohttp.ClientSession, stand_in: StandIn) -> None:
+    async def page(request: Message, context: Context) -> Message:
+        await answers.paged(context, request, "next_-1")
+        return message_service_pb2.ListMessagesResponse(next_page_token="next_-1")
+
+    stand_in.answers["ListMessages"] = page
+
+    async with rest.get("/api/v1/messages", json={"from": "+12065550100", "to": "+12065550190"}) as answer:
+        link = answer.headers["link"]
+
+    assert link == '</api/v1/messages?from=%2B12065550100&to=%2B12065550190&page_token=next_-1>; rel="next"'
 
 
 async def test_empty_list_is_an_empty_array(rest: aiohttp.ClientSession, stand_in: StandIn) -> None:
