@@ -173,7 +173,7 @@ def _add_services(
         TwilioRequestService(
             db,
             notifications,
-            registry.MESSAGE_CALLBACK_READERS["twilio"](settings),
+            registry.message_callback_reader(settings),
             public_base_url=settings.public_base_url,
         ),
         server,
@@ -196,7 +196,7 @@ async def run_worker(settings: Settings) -> None:
     url = settings.database_url.get_secret_value()
     db = Database(url, max_size=_WORKER_CONNECTIONS)
     notifications = Notifications(url, db)
-    senders = {name: make(settings) for name, make in registry.MESSAGE_SENDERS.items()}
+    senders = registry.message_senders(settings)
     lanes = [SendWorker(db, notifications, senders, priority=priority) for priority in LANES]
     deliverer = Deliverer(
         db,

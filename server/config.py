@@ -4,6 +4,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from pydantic import (
@@ -61,10 +62,46 @@ class Settings(DatabaseSettings):
     twilio_account_sid: str
     twilio_auth_token: SecretStr
     twilio_api_base_url: str | None = None
+    bandwidth_account_id: str | None = None
+    bandwidth_username: str | None = None
+    bandwidth_password: SecretStr | None = None
+    bandwidth_callback_username: str | None = None
+    bandwidth_callback_password: SecretStr | None = None
+    bandwidth_api_base_url: str = "https://messaging.bandwidth.com"
+    storage_url: str
+    unknown_sender_answer: Annotated[str, Field(max_length=1600)] = (
+        "We could not tell who this message is for, and nobody has read it. Please contact your school."
+    )
     webhook_allowed_networks: Annotated[tuple[Network, ...], NoDecode] = ()
     event_retention_days: Annotated[int, Field(ge=2, le=3650)] = 30
 
-    @field_validator("public_base_url", "twilio_api_base_url")
+    @field_validator("storage_url")
+    @classmethod
+    def _folder_or_bucket(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.scheme == "file" and not url.netloc and url.path.startswith("/"):
+            return value
+        if url.scheme == "s3" and url.netloc and not url.query:
+            return value
+        raise ValueError("must be file:///FOLDER or s3://BUCKET/PREFIX")
+
+    @model_validator(mode="after")
+    def _whole_bandwidth_account(self) -> Self:
+        parts = (
+            self.bandwidth_account_id,
+            self.bandwidth_username,
+            self.bandwidth_password,
+            self.bandwidth_callback_username,
+            self.bandwidth_callback_password,
+        )
+        if len({part is None for part in parts}) != 1:
+            raise ValueError(
+                "BANDWIDTH_ACCOUNT_ID, BANDWIDTH_USERNAME, BANDWIDTH_PASSWORD, BANDWIDTH_CALLBACK_USERNAME and "
+                "BANDWIDTH_CALLBACK_PASSWORD must be set together, or none of them"
+            )
+        return self
+
+    @field_validator("public_base_url", "twilio_api_base_url", "bandwidth_api_base_url")
     @classmethod
     def _url_without_path(cls, value: str | None) -> str | None:
         if value is None:
@@ -100,6 +137,7 @@ class LocalSettings(BaseSettings):
     twilio_account_sid: str | None = None
     twilio_auth_token: SecretStr | None = None
     twilio_api_base_url: str | None = None
+    storage_url: str | None = None
     # The receivers of a newcomer are on this machine.
     webhook_allowed_networks: str = "127.0.0.0/8,::1/128"
 

@@ -24,8 +24,9 @@ PUBLIC_BASE_URL = "http://shunkan_ido"
 TWILIO_AUTH_TOKEN = "SKXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"
 
 _EMPTY = """
-TRUNCATE webhook_attempts, webhook_deliveries, webhook_endpoints, message_callbacks, messages, conversations, events,
-         idempotency_keys, twilio_numbers, messaging_services, customers, api_keys, bearers, event_log;
+TRUNCATE webhook_attempts, webhook_deliveries, webhook_endpoints, message_callbacks, media_files, messages, pairings,
+         participants, conversations, events, idempotency_keys, opt_outs, line_types, unknown_sender_answers,
+         number_syncs, twilio_numbers, messaging_services, customers, api_keys, bearers, event_log;
 INSERT INTO event_log (id, last_position, oldest_position) VALUES (1, 0, 0);
 """
 
@@ -58,7 +59,7 @@ def make_postgres(tmp_path_factory: pytest.TempPathFactory) -> LocalPostgres:
 
 
 @pytest.fixture(scope="session")
-def settings(database_url: str) -> Settings:
+def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The settings of the processes under test; the provider is never reached without a sandbox of the test's own."""
     return Settings(
         database_url=SecretStr(database_url),
@@ -67,6 +68,7 @@ def settings(database_url: str) -> Settings:
         twilio_account_sid="AC" + "0" * 32,
         twilio_auth_token=SecretStr(TWILIO_AUTH_TOKEN),
         twilio_api_base_url="http://127.0.0.1:9",
+        storage_url=tmp_path_factory.mktemp("files").as_uri(),
         webhook_allowed_networks=(ip_network("127.0.0.0/8"),),
     )
 

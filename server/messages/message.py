@@ -13,23 +13,29 @@ FINAL = frozenset({MessageStatus.DELIVERED, MessageStatus.FAILED, MessageStatus.
 # Before any report.
 NO_RANK = -1
 
+OUTBOUND = "outbound"
+INBOUND = "inbound"
+
 GAVE_UP = "PROVIDER_UNAVAILABLE"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A row of `messages`, field by field, and its conversation's ids."""
+    """A row of `messages`, field by field, its conversation's ids, and its contact's line type."""
 
     id: int
     message_uuid: UUID
     bearer_id: int
     conversation_id: int | None
+    direction: str
     provider: str
+    messaging_service_id: int | None
     messaging_service_sid: str | None
     sender_number: str
     receiver_number: str
     message_body: str
     media_urls: list[str]
+    stored_media: list[str]
     message_type: str
     priority: str
     callback_url: str | None
@@ -51,9 +57,12 @@ class Message:
     attempts: int
     first_claimed_at: datetime | None
     in_doubt: bool
+    check_at: datetime | None
+    checks: int
     client_conversation_id: str | None
     internal_conversation_id: UUID | None
     global_id: UUID | None
+    phone_number_type: str | None
 
     def parameters(self) -> dict[str, object]:
         """The fields by name, for a statement. (dataclasses.asdict copies every value deeply, which costs a tenth of a
@@ -70,6 +79,7 @@ class Message:
             media_urls=tuple(self.media_urls),
             message_type=self.message_type,
             messaging_service_sid=self.messaging_service_sid,
+            priority=self.priority,
         )
 
 

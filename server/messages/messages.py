@@ -18,7 +18,7 @@ from server.events import outbox
 from server.idempotency import RequestKey
 from server.messages import convert, queries
 from server.messages.drafts import Draft
-from server.messages.message import NO_RANK, Message, cancelled, is_cancellable
+from server.messages.message import NO_RANK, OUTBOUND, Message, cancelled, is_cancellable
 from server.notifications import Channel, Notifications
 from server.paging import Page
 from server.providers.ports import MessageStatus
@@ -228,12 +228,15 @@ def _accepted(found: Any, *, caller: Caller, draft: Draft) -> Message:
         message_uuid=found.message_uuid,
         bearer_id=caller.bearer_id,
         conversation_id=found.conversation_id,
+        direction=OUTBOUND,
         provider=found.provider,
+        messaging_service_id=found.messaging_service_id,
         messaging_service_sid=found.twilio_messaging_sid,
         sender_number=found.phone_number,
         receiver_number=draft.receiver_number,
         message_body=draft.message_body,
         media_urls=draft.media_urls,
+        stored_media=[],
         message_type=draft.message_type,
         priority=draft.priority,
         callback_url=draft.callback_url or found.conversation_callback_url or found.bearer_callback_url,
@@ -255,6 +258,9 @@ def _accepted(found: Any, *, caller: Caller, draft: Draft) -> Message:
         attempts=0,
         first_claimed_at=None,
         in_doubt=False,
+        check_at=None,
+        checks=0,
+        phone_number_type=None,
         client_conversation_id=draft.client_conversation_id,
         internal_conversation_id=found.internal_conversation_id if in_conversation else None,
         global_id=found.global_id if in_conversation else None,

@@ -7,9 +7,15 @@ from server.events import outbox
 from server.messages.message import Message
 
 _OF_CONVERSATION = ("client_conversation_id", "internal_conversation_id", "global_id")
-_COLUMNS = tuple(f.name for f in fields(Message) if f.name not in _OF_CONVERSATION)
-_SELECTED = ", ".join([*(f"m.{c}" for c in _COLUMNS), *(f"c.{c}" for c in _OF_CONVERSATION)])
-_FROM = "FROM messages m LEFT JOIN conversations c ON c.id = m.conversation_id"
+_COLUMNS = tuple(f.name for f in fields(Message) if f.name not in (*_OF_CONVERSATION, "phone_number_type"))
+_SELECTED = ", ".join(
+    [*(f"m.{c}" for c in _COLUMNS), *(f"c.{c}" for c in _OF_CONVERSATION), "l.line_type AS phone_number_type"]
+)
+_JOINED = """LEFT JOIN conversations c ON c.id = m.conversation_id
+LEFT JOIN line_types l
+     ON l.phone_number = CASE m.direction WHEN 'inbound' THEN m.sender_number ELSE m.receiver_number END
+"""
+_FROM = f"FROM messages m {_JOINED}"
 
 # What a save may change; the rest of a message is as it was created.
 _SAVED = (
@@ -26,6 +32,8 @@ _SAVED = (
     "sequence",
     "due_at",
     "in_doubt",
+    "check_at",
+    "checks",
 )
 
 
@@ -36,7 +44,7 @@ SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid, now() AS now,
        c.id AS conversation_id, c.callback_url AS conversation_callback_url,
        coalesce(c.internal_conversation_id, uuidv7()) AS internal_conversation_id,
        coalesce(c.global_id, uuidv7()) AS global_id,
-       s.phone_number, s.provider, s.twilio_messaging_sid, s.global_customer_id,
+       s.phone_number, s.provider, s.messaging_service_id, s.twilio_messaging_sid, s.global_customer_id,
        k.fingerprint, k.response_encrypted
 FROM bearers b
 LEFT JOIN conversations c ON c.bearer_id = b.id AND c.client_conversation_id = %(client_conversation_id)s
@@ -48,7 +56,7 @@ WHERE b.id = %(bearer_id)s
 
 
 _NUMBER_OF_SERVICE = """
-    SELECT n.phone_number, m.provider, m.twilio_messaging_sid, cu.global_customer_id
+    SELECT n.phone_number, m.provider, m.id AS messaging_service_id, m.twilio_messaging_sid, cu.global_customer_id
     FROM messaging_services m
     JOIN customers cu ON cu.id = m.customer_id
     JOIN twilio_numbers n ON n.messaging_service_id = m.id
@@ -121,7 +129,7 @@ m AS (
     FROM due WHERE messages.id = due.id
     RETURNING messages.*, old.in_doubt AS was_in_doubt
 )
-SELECT {_SELECTED}, m.was_in_doubt FROM m LEFT JOIN conversations c ON c.id = m.conversation_id
+SELECT {_SELECTED}, m.was_in_doubt FROM m {_JOINED}
 """
 
 _SAVE = f"""

@@ -1,6 +1,6 @@
 """What the domains may see of a provider: protocols, values and three kinds of failure, in our words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -31,6 +31,8 @@ class OutboundMessage:
     media_urls: tuple[str, ...]
     message_type: str
     messaging_service_sid: str | None
+    # `default` or `high`, for a provider that has lanes of its own.
+    priority: str = "default"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class ProviderError:
 
     code: str
     url: str
+    # The provider sends nothing to this receiver, who asked it not to.
+    recipient_opted_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,94 @@ class MessageSender(Protocol):
         Providers do not know our uuids, so a copy may belong to a twin of this message: whoever records its sid first
         has it. Raises ProviderUnavailable.
         """
+        ...
+
+    async def fetch(self, message_sid: str) -> MessageReport | None:
+        """What the provider says of its message now; None where it has no such message. Raises ProviderUnavailable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release the connections."""
+        ...
+
+
+class Keyword(StrEnum):
+    """What a contact's text asks of the carrier, as the carrier understood it."""
+
+    STOP = "STOP"
+    START = "START"
+    HELP = "HELP"
+
+
+@dataclass(frozen=True)
+class InboundMedia:
+    """Where the provider has one of an inbound message's media, and what it says that is."""
+
+    url: str
+    content_type: str
+
+
+@dataclass(frozen=True)
+class InboundMessage:
+    """A message that somebody sent to one of our numbers."""
+
+    message_sid: str
+    # As the provider spells them: E.164, or of a sender also a short code or a name.
+    sender_number: str
+    receiver_number: str
+    message_body: str
+    media: tuple[InboundMedia, ...]
+    # What the carrier answered by itself; None where it leaves keywords to us.
+    keyword: Keyword | None
+
+
+@dataclass(frozen=True)
+class Media:
+    """A file as the provider has it."""
+
+    content_type: str
+    data: bytes
+
+
+class MediaFetcher(Protocol):
+    """Fetches inbound messages' media with the provider's credentials."""
+
+    async def fetch(self, url: str, *, max_bytes: int) -> Media:
+        """The file. Raises MediaRefused where it will never be had, ProviderUnavailable where later may do."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release the connections."""
+        ...
+
+
+class LineTypeLookup(Protocol):
+    """Asks what kind of line a number is."""
+
+    async def line_type(self, phone_number: str) -> str | None:
+        """`mobile`, `landline`, …; None where the provider knows none. Raises ProviderUnavailable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release the connections."""
+        ...
+
+
+@dataclass(frozen=True)
+class ProviderNumber:
+    """A number of the provider's account; the sid of the messaging service it is in, if it is in one we asked for."""
+
+    phone_number_sid: str
+    phone_number: str
+    messaging_service_sid: str | None
+
+
+class NumberDirectory(Protocol):
+    """Lists the numbers of the provider's account."""
+
+    async def list_numbers(self, messaging_service_sids: Sequence[str]) -> list[ProviderNumber]:
+        """Every number of the account, each once. A service that the provider does not know has none. Raises
+        ProviderUnavailable where any part of the list could not be had."""
         ...
 
     async def aclose(self) -> None:
@@ -100,6 +192,22 @@ class MessageCallbackReader(Protocol):
         ...
 
 
+class InboundMessageReader(Protocol):
+    """Proves and reads a provider's callbacks of messages to our numbers."""
+
+    def read(self, request: SignedRequest) -> InboundMessage:
+        """Verify the signature on the raw request, then parse. Raises SignatureInvalid or CallbackMalformed."""
+        ...
+
+
+class MessageEventsReader(Protocol):
+    """Proves and reads callbacks of a provider that tells several things in one."""
+
+    def read(self, request: SignedRequest) -> list[MessageCallback | InboundMessage]:
+        """Verify the request, then parse, in the order told. Raises SignatureInvalid or CallbackMalformed."""
+        ...
+
+
 class ProviderFailure(Exception):
     """Why a call to a provider did not succeed; the type alone decides what happens next."""
 
@@ -122,6 +230,10 @@ class ProviderUnavailable(ProviderFailure):
 
 class ProviderOutcomeUnknown(ProviderFailure):
     """The provider may or may not have taken it: look first, then maybe again."""
+
+
+class MediaRefused(ProviderFailure):
+    """A file that will never be had: gone, too large, or of a type that is not taken. The text says which."""
 
 
 class SignatureInvalid(Exception):

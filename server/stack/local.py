@@ -107,6 +107,7 @@ class LocalStack:
             "DATABASE_URL": database_url,
             "PUBLIC_BASE_URL": self._settings.public_base_url or self._base_url,
             "ENCRYPTION_KEYS": keys.get_secret_value() if keys else self._folder.kept("encryption_key", _new_key),
+            "STORAGE_URL": self._settings.storage_url or (self._folder.path.absolute() / "files").as_uri(),
             "WEBHOOK_ALLOWED_NETWORKS": self._settings.webhook_allowed_networks,
         }
         Settings.model_validate({name.lower(): value for name, value in self._made.items()})

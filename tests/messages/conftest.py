@@ -85,7 +85,7 @@ def live(_live: tuple[Settings, Front], carrier: Sandbox) -> Settings:
 @pytest.fixture
 async def senders(live: Settings) -> AsyncIterator[dict[str, MessageSender]]:
     """The real adapters."""
-    senders = {name: make(live) for name, make in registry.MESSAGE_SENDERS.items()}
+    senders = registry.message_senders(live)
     yield senders
     for sender in senders.values():
         await sender.aclose()

@@ -272,7 +272,7 @@ async def test_outage_of_the_carrier_loses_nothing(
 ) -> None:
     for n in range(10):
         await create_message(client, message_body=f"{n} {SILENT}")
-    away = registry.MESSAGE_SENDERS["twilio"](live.model_copy(update={"twilio_api_base_url": closed_port_url()}))
+    away = registry.message_senders(live.model_copy(update={"twilio_api_base_url": closed_port_url()}))["twilio"]
 
     await SendWorker(db, notifications, {"twilio": away}, priority="default").run_once()
     waiting = await rows(db)

@@ -20,12 +20,13 @@ def settings() -> Settings:
         encryption_keys=(SecretStr(Fernet.generate_key().decode()),),
         twilio_account_sid=ACCOUNT_SID,
         twilio_auth_token=SecretStr(AUTH_TOKEN),
+        storage_url="file:///files",
     )
 
 
 async def test_a_name_stands_for_its_adapter() -> None:
-    sender = registry.MESSAGE_SENDERS["twilio"](settings())
-    reader = registry.MESSAGE_CALLBACK_READERS["twilio"](settings())
+    sender = registry.message_senders(settings())["twilio"]
+    reader = registry.message_callback_reader(settings())
 
     assert isinstance(sender, TwilioMessageSender)
     assert isinstance(reader, TwilioMessageCallbackReader)

@@ -66,6 +66,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """409. A messaging service with this name or messaging sid exists. Metadata: field."""
     PHONE_NUMBER_TAKEN: _ErrorReason.ValueType  # 32
     """409. The number belongs to a messaging service already. Metadata: phone_number."""
+    PHONE_NUMBER_NOT_FOUND: _ErrorReason.ValueType  # 33
+    """404. Metadata: phone_number or twilio_number_id."""
+    PHONE_NUMBER_PAIRED: _ErrorReason.ValueType  # 34
+    """409. The number is paired with a contact: with this contact in another conversation, or, where it was to leave its
+    messaging service, with any. Metadata: phone_number.
+    """
+    CUSTOMER_NOT_FOUND: _ErrorReason.ValueType  # 35
+    """404. Metadata: global_customer_id."""
+    CUSTOMER_EXISTS: _ErrorReason.ValueType  # 36
+    """409. A customer with this global_customer_id exists. Metadata: global_customer_id."""
     MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 40
     """404. Metadata: message_uuid."""
     MESSAGE_NOT_CANCELLABLE: _ErrorReason.ValueType  # 41
@@ -76,6 +86,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """400. The sender number is not one of ours. Metadata: sender_number."""
     NO_SENDER_NUMBER: _ErrorReason.ValueType  # 43
     """400. The messaging service has no number to send from. Metadata: messaging_service_sid or global_customer_id."""
+    NUMBER_POOL_EXHAUSTED: _ErrorReason.ValueType  # 44
+    """400. Every number there is to send from is paired with the receiver in another conversation: deactivate a pairing or
+    add numbers. Metadata: receiver_number.
+    """
+    RECIPIENT_OPTED_OUT: _ErrorReason.ValueType  # 45
+    """400. The receiver has opted out of messages from the messaging service. Metadata: receiver_number. Also the
+    error_code of a scheduled message whose receiver opted out before it was sent.
+    """
+    MESSAGE_NOT_INBOUND: _ErrorReason.ValueType  # 46
+    """400. Only an inbound message has media files. Metadata: message_uuid."""
     EVENT_NOT_FOUND: _ErrorReason.ValueType  # 50
     """404. Metadata: event_id."""
     CURSOR_INVALID: _ErrorReason.ValueType  # 51
@@ -90,6 +110,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """404. Metadata: webhook_delivery_id."""
     WEBHOOK_DELIVERY_NOT_RETRIABLE: _ErrorReason.ValueType  # 61
     """400. Only a dead-lettered delivery can be retried. Metadata: webhook_delivery_id, status."""
+    CONVERSATION_NOT_FOUND: _ErrorReason.ValueType  # 70
+    """404. Metadata: the id that was given, by its name."""
+    CONVERSATION_EXISTS: _ErrorReason.ValueType  # 71
+    """409. The bearer has a conversation with this client_conversation_id. Metadata: client_conversation_id."""
+    PARTICIPANT_NOT_FOUND: _ErrorReason.ValueType  # 72
+    """404. The conversation has no contact with this number. Metadata: phone_number."""
+    FILE_URL_INVALID: _ErrorReason.ValueType  # 80
+    """403. The file's URL was not given out by this service, or has expired. Metadata: kind, name."""
+    FILE_NOT_FOUND: _ErrorReason.ValueType  # 81
+    """404. The file is not there any more. Metadata: kind, name."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused: the `reason` of every error, in REST bodies and in `google.rpc.ErrorInfo` of gRPC status
@@ -141,6 +171,16 @@ MESSAGING_SERVICE_EXISTS: ErrorReason.ValueType  # 31
 """409. A messaging service with this name or messaging sid exists. Metadata: field."""
 PHONE_NUMBER_TAKEN: ErrorReason.ValueType  # 32
 """409. The number belongs to a messaging service already. Metadata: phone_number."""
+PHONE_NUMBER_NOT_FOUND: ErrorReason.ValueType  # 33
+"""404. Metadata: phone_number or twilio_number_id."""
+PHONE_NUMBER_PAIRED: ErrorReason.ValueType  # 34
+"""409. The number is paired with a contact: with this contact in another conversation, or, where it was to leave its
+messaging service, with any. Metadata: phone_number.
+"""
+CUSTOMER_NOT_FOUND: ErrorReason.ValueType  # 35
+"""404. Metadata: global_customer_id."""
+CUSTOMER_EXISTS: ErrorReason.ValueType  # 36
+"""409. A customer with this global_customer_id exists. Metadata: global_customer_id."""
 MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 40
 """404. Metadata: message_uuid."""
 MESSAGE_NOT_CANCELLABLE: ErrorReason.ValueType  # 41
@@ -151,6 +191,16 @@ SENDER_NUMBER_NOT_OWNED: ErrorReason.ValueType  # 42
 """400. The sender number is not one of ours. Metadata: sender_number."""
 NO_SENDER_NUMBER: ErrorReason.ValueType  # 43
 """400. The messaging service has no number to send from. Metadata: messaging_service_sid or global_customer_id."""
+NUMBER_POOL_EXHAUSTED: ErrorReason.ValueType  # 44
+"""400. Every number there is to send from is paired with the receiver in another conversation: deactivate a pairing or
+add numbers. Metadata: receiver_number.
+"""
+RECIPIENT_OPTED_OUT: ErrorReason.ValueType  # 45
+"""400. The receiver has opted out of messages from the messaging service. Metadata: receiver_number. Also the
+error_code of a scheduled message whose receiver opted out before it was sent.
+"""
+MESSAGE_NOT_INBOUND: ErrorReason.ValueType  # 46
+"""400. Only an inbound message has media files. Metadata: message_uuid."""
 EVENT_NOT_FOUND: ErrorReason.ValueType  # 50
 """404. Metadata: event_id."""
 CURSOR_INVALID: ErrorReason.ValueType  # 51
@@ -165,4 +215,14 @@ WEBHOOK_DELIVERY_NOT_FOUND: ErrorReason.ValueType  # 60
 """404. Metadata: webhook_delivery_id."""
 WEBHOOK_DELIVERY_NOT_RETRIABLE: ErrorReason.ValueType  # 61
 """400. Only a dead-lettered delivery can be retried. Metadata: webhook_delivery_id, status."""
+CONVERSATION_NOT_FOUND: ErrorReason.ValueType  # 70
+"""404. Metadata: the id that was given, by its name."""
+CONVERSATION_EXISTS: ErrorReason.ValueType  # 71
+"""409. The bearer has a conversation with this client_conversation_id. Metadata: client_conversation_id."""
+PARTICIPANT_NOT_FOUND: ErrorReason.ValueType  # 72
+"""404. The conversation has no contact with this number. Metadata: phone_number."""
+FILE_URL_INVALID: ErrorReason.ValueType  # 80
+"""403. The file's URL was not given out by this service, or has expired. Metadata: kind, name."""
+FILE_NOT_FOUND: ErrorReason.ValueType  # 81
+"""404. The file is not there any more. Metadata: kind, name."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

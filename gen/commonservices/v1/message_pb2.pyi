@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Message(_message.Message):
-    """A text or multimedia message."""
+    """A text or multimedia message: one of ours to a contact, or a contact's to us (see direction)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -52,18 +52,23 @@ class Message(_message.Message):
     CALLBACK_URL_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    SEGMENT_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Primary key."""
     sender_number: _builtins.str
-    """Our number, E.164."""
+    """Who sends: our number, or of an inbound message the contact's. E.164, unless an inbound one came from a short code."""
     receiver_number: _builtins.str
-    """The contact's number, E.164."""
+    """Who receives: the contact's number, or of an inbound message ours. E.164."""
     message_body: _builtins.str
     """The text, at most 1600 characters."""
     provider: _builtins.str
-    """Who carries it: `twilio`."""
+    """Who carries it: `twilio` or `bandwidth`."""
     message_type: _builtins.str
-    """`mms` when the body is over 160 characters or there are media, else `sms`."""
+    """`mms` when the body is over 160 characters or there are media, else `sms`; of an inbound message, `mms` when there are
+    media.
+    """
     provider_status: _builtins.str
     """The provider's own word for its status, as last heard and never moved backwards."""
     message_sid: _builtins.str
@@ -79,22 +84,34 @@ class Message(_message.Message):
     priority: _builtins.str
     """`default` or `high`."""
     phone_number_type: _builtins.str
-    """The receiver's line type as the provider's lookup says, such as `mobile`."""
+    """The contact's line type as the provider's lookup says: `mobile`, `landline`, `fixedVoip`, `nonFixedVoip`, `tollFree`,
+    …. Absent until the number was looked up, which no message waits for.
+    """
     internal_status: _builtins.str
-    """`pending`, `processing`, `sending`, `sent`, `delivered`, `failed` or `cancelled`."""
+    """`pending`, `processing`, `sending`, `sent`, `delivered`, `failed` or `cancelled`; of an inbound message `delivered`."""
     error_code: _builtins.str
     """The provider's or our code of what went wrong."""
     error_description: _builtins.str
     """What went wrong, in words."""
     callback_url: _builtins.str
     """Where its events are delivered: the request's, else the conversation's, else the bearer's URL, as of the create."""
+    direction: _builtins.str
+    """`outbound`, or `inbound` for a contact's message to us."""
+    encoding: _builtins.str
+    """How a text goes out as SMS: `GSM-7`, or `UCS-2` when a character is not in that alphabet. Absent for an mms."""
+    segment_count: _builtins.int
+    """How many SMS the text is, as carriers bill it: 160 GSM-7 or 70 UCS-2 characters in one, 153 or 67 in each of several
+    (3GPP TS 23.038 and 23.040). Absent for an mms.
+    """
     @_builtins.property
     def media_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The media given with the create, at most 10 URLs."""
+        """The media given with the create, at most 10 URLs; of an inbound message, where the provider has them."""
 
     @_builtins.property
     def media_file_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Expiring URLs of media kept by us."""
+        """Expiring URLs of an inbound message's media as kept by us: each is good for 24 hours, and made anew by each answer.
+        Empty until they are stored, which the event `messages.message.images_lambda` tells.
+        """
 
     @_builtins.property
     def sent_at(self) -> _timestamp_pb2.Timestamp:
@@ -154,15 +171,20 @@ class Message(_message.Message):
         callback_url: _builtins.str | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        direction: _builtins.str = ...,
+        encoding: _builtins.str | None = ...,
+        segment_count: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url", "_client_conversation_id", b"_client_conversation_id", "_error_code", b"_error_code", "_error_description", b"_error_description", "_global_id", b"_global_id", "_internal_conversation_id", b"_internal_conversation_id", "_message_sid", b"_message_sid", "_phone_number_type", b"_phone_number_type", "_provider", b"_provider", "_provider_status", b"_provider_status", "_sender_number", b"_sender_number", "callback_url", b"callback_url", "client_conversation_id", b"client_conversation_id", "created_at", b"created_at", "delivered_at", b"delivered_at", "enqueued_at", b"enqueued_at", "error_code", b"error_code", "error_description", b"error_description", "failed_at", b"failed_at", "global_id", b"global_id", "internal_conversation_id", b"internal_conversation_id", "message_sid", b"message_sid", "phone_number_type", b"phone_number_type", "provider", b"provider", "provider_status", b"provider_status", "scheduled_at", b"scheduled_at", "sender_number", b"sender_number", "sent_at", b"sent_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url", "_client_conversation_id", b"_client_conversation_id", "_encoding", b"_encoding", "_error_code", b"_error_code", "_error_description", b"_error_description", "_global_id", b"_global_id", "_internal_conversation_id", b"_internal_conversation_id", "_message_sid", b"_message_sid", "_phone_number_type", b"_phone_number_type", "_provider", b"_provider", "_provider_status", b"_provider_status", "_segment_count", b"_segment_count", "_sender_number", b"_sender_number", "callback_url", b"callback_url", "client_conversation_id", b"client_conversation_id", "created_at", b"created_at", "delivered_at", b"delivered_at", "encoding", b"encoding", "enqueued_at", b"enqueued_at", "error_code", b"error_code", "error_description", b"error_description", "failed_at", b"failed_at", "global_id", b"global_id", "internal_conversation_id", b"internal_conversation_id", "message_sid", b"message_sid", "phone_number_type", b"phone_number_type", "provider", b"provider", "provider_status", b"provider_status", "scheduled_at", b"scheduled_at", "segment_count", b"segment_count", "sender_number", b"sender_number", "sent_at", b"sent_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url", "_client_conversation_id", b"_client_conversation_id", "_error_code", b"_error_code", "_error_description", b"_error_description", "_global_id", b"_global_id", "_internal_conversation_id", b"_internal_conversation_id", "_message_sid", b"_message_sid", "_phone_number_type", b"_phone_number_type", "_provider", b"_provider", "_provider_status", b"_provider_status", "_sender_number", b"_sender_number", "callback_url", b"callback_url", "client_conversation_id", b"client_conversation_id", "created_at", b"created_at", "delivered_at", b"delivered_at", "enqueued_at", b"enqueued_at", "error_code", b"error_code", "error_description", b"error_description", "failed_at", b"failed_at", "global_id", b"global_id", "id", b"id", "internal_conversation_id", b"internal_conversation_id", "internal_status", b"internal_status", "media_file_urls", b"media_file_urls", "media_urls", b"media_urls", "message_body", b"message_body", "message_sid", b"message_sid", "message_type", b"message_type", "message_uuid", b"message_uuid", "phone_number_type", b"phone_number_type", "priority", b"priority", "provider", b"provider", "provider_status", b"provider_status", "receiver_number", b"receiver_number", "scheduled_at", b"scheduled_at", "sender_number", b"sender_number", "sent_at", b"sent_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url", "_client_conversation_id", b"_client_conversation_id", "_encoding", b"_encoding", "_error_code", b"_error_code", "_error_description", b"_error_description", "_global_id", b"_global_id", "_internal_conversation_id", b"_internal_conversation_id", "_message_sid", b"_message_sid", "_phone_number_type", b"_phone_number_type", "_provider", b"_provider", "_provider_status", b"_provider_status", "_segment_count", b"_segment_count", "_sender_number", b"_sender_number", "callback_url", b"callback_url", "client_conversation_id", b"client_conversation_id", "created_at", b"created_at", "delivered_at", b"delivered_at", "direction", b"direction", "encoding", b"encoding", "enqueued_at", b"enqueued_at", "error_code", b"error_code", "error_description", b"error_description", "failed_at", b"failed_at", "global_id", b"global_id", "id", b"id", "internal_conversation_id", b"internal_conversation_id", "internal_status", b"internal_status", "media_file_urls", b"media_file_urls", "media_urls", b"media_urls", "message_body", b"message_body", "message_sid", b"message_sid", "message_type", b"message_type", "message_uuid", b"message_uuid", "phone_number_type", b"phone_number_type", "priority", b"priority", "provider", b"provider", "provider_status", b"provider_status", "receiver_number", b"receiver_number", "scheduled_at", b"scheduled_at", "segment_count", b"segment_count", "sender_number", b"sender_number", "sent_at", b"sent_at", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__callback_url: _TypeAlias = _typing.Literal["callback_url"]  # noqa: Y015
     _WhichOneofArgType__callback_url: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url"]  # noqa: Y015
     _WhichOneofReturnType__client_conversation_id: _TypeAlias = _typing.Literal["client_conversation_id"]  # noqa: Y015
     _WhichOneofArgType__client_conversation_id: _TypeAlias = _typing.Literal["_client_conversation_id", b"_client_conversation_id"]  # noqa: Y015
+    _WhichOneofReturnType__encoding: _TypeAlias = _typing.Literal["encoding"]  # noqa: Y015
+    _WhichOneofArgType__encoding: _TypeAlias = _typing.Literal["_encoding", b"_encoding"]  # noqa: Y015
     _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
     _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
     _WhichOneofReturnType__error_description: _TypeAlias = _typing.Literal["error_description"]  # noqa: Y015
@@ -179,12 +201,16 @@ class Message(_message.Message):
     _WhichOneofArgType__provider: _TypeAlias = _typing.Literal["_provider", b"_provider"]  # noqa: Y015
     _WhichOneofReturnType__provider_status: _TypeAlias = _typing.Literal["provider_status"]  # noqa: Y015
     _WhichOneofArgType__provider_status: _TypeAlias = _typing.Literal["_provider_status", b"_provider_status"]  # noqa: Y015
+    _WhichOneofReturnType__segment_count: _TypeAlias = _typing.Literal["segment_count"]  # noqa: Y015
+    _WhichOneofArgType__segment_count: _TypeAlias = _typing.Literal["_segment_count", b"_segment_count"]  # noqa: Y015
     _WhichOneofReturnType__sender_number: _TypeAlias = _typing.Literal["sender_number"]  # noqa: Y015
     _WhichOneofArgType__sender_number: _TypeAlias = _typing.Literal["_sender_number", b"_sender_number"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__callback_url) -> _WhichOneofReturnType__callback_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__client_conversation_id) -> _WhichOneofReturnType__client_conversation_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__encoding) -> _WhichOneofReturnType__encoding | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error_code) -> _WhichOneofReturnType__error_code | None: ...
     @_typing.overload
@@ -201,6 +227,8 @@ class Message(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__provider) -> _WhichOneofReturnType__provider | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__provider_status) -> _WhichOneofReturnType__provider_status | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__segment_count) -> _WhichOneofReturnType__segment_count | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sender_number) -> _WhichOneofReturnType__sender_number | None: ...
 

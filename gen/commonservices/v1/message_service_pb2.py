@@ -30,7 +30,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'commonservices/v1/message_service.proto\x12\x11\x63ommonservices.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1e\x63ommonservices/v1/access.proto\x1a\x1f\x63ommonservices/v1/message.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x01\n\x14\x43reateMessageRequest\x12?\n\x07message\x18\x01 \x01(\x0b\x32\x1d.commonservices.v1.NewMessageB\x06\xbaH\x03\xc8\x01\x01R\x07message\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\trequestId\"\xa4\x04\n\nNewMessage\x12,\n\rsender_number\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0csenderNumber\x12\x32\n\x0freceiver_number\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 R\x0ereceiverNumber\x12+\n\x0cmessage_body\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc0\x0cR\x0bmessageBody\x12\x30\n\nmedia_urls\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\n\"\x07r\x05\x10\x01\x18\x80\x10R\tmediaUrls\x12>\n\x16\x63lient_conversation_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x14\x63lientConversationId\x12+\n\x0c\x63\x61llback_url\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10R\x0b\x63\x61llbackUrl\x12=\n\x0cscheduled_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bscheduledAt\x12\x33\n\x08priority\x18\x08 \x01(\tB\x17\xbaH\x14r\x0fR\x07\x64\x65\x66\x61ultR\x04high\xd8\x01\x01R\x08priority\x12<\n\x15messaging_service_sid\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x13messagingServiceSid\x12\x36\n\x12global_customer_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x10globalCustomerId\"\'\n\x11GetMessageRequest\x12\x12\n\x04uuid\x18\x01 \x01(\tR\x04uuid\"\x95\x01\n\x13ListMessagesRequest\x12\x1d\n\x04\x66rom\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 R\x04\x66rom\x12\x19\n\x02to\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 R\x02to\x12%\n\tpage_size\x18\x03 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\"v\n\x14ListMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32\x1a.commonservices.v1.MessageR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"*\n\x14\x43\x61ncelMessageRequest\x12\x12\n\x04uuid\x18\x01 \x01(\tR\x04uuid2\xf6\x03\n\x0eMessageService\x12u\n\rCreateMessage\x12\'.commonservices.v1.CreateMessageRequest\x1a\x1a.commonservices.v1.Message\"\x1f\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x15\"\x10/api/v1/messages:\x01*\x12s\n\nGetMessage\x12$.commonservices.v1.GetMessageRequest\x1a\x1a.commonservices.v1.Message\"#\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/messages/{uuid}\x12\x80\x01\n\x0cListMessages\x12&.commonservices.v1.ListMessagesRequest\x1a\'.commonservices.v1.ListMessagesResponse\"\x1f\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x15\x12\x10/api/v1/messages:\x01*\x12u\n\rCancelMessage\x12\'.commonservices.v1.CancelMessageRequest\x1a\x16.google.protobuf.Empty\"#\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x19*\x17/api/v1/messages/{uuid}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'commonservices/v1/message_service.proto\x12\x11\x63ommonservices.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1e\x63ommonservices/v1/access.proto\x1a\x1f\x63ommonservices/v1/message.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x01\n\x14\x43reateMessageRequest\x12?\n\x07message\x18\x01 \x01(\x0b\x32\x1d.commonservices.v1.NewMessageB\x06\xbaH\x03\xc8\x01\x01R\x07message\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\trequestId\"\xfb\x04\n\nNewMessage\x12,\n\rsender_number\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0csenderNumber\x12\x32\n\x0freceiver_number\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 R\x0ereceiverNumber\x12+\n\x0cmessage_body\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc0\x0cR\x0bmessageBody\x12\x30\n\nmedia_urls\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\n\"\x07r\x05\x10\x01\x18\x80\x10R\tmediaUrls\x12>\n\x16\x63lient_conversation_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x14\x63lientConversationId\x12+\n\x0c\x63\x61llback_url\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10R\x0b\x63\x61llbackUrl\x12=\n\x0cscheduled_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bscheduledAt\x12\x33\n\x08priority\x18\x08 \x01(\tB\x17\xbaH\x14r\x0fR\x07\x64\x65\x66\x61ultR\x04high\xd8\x01\x01R\x08priority\x12<\n\x15messaging_service_sid\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x13messagingServiceSid\x12\x36\n\x12global_customer_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x10globalCustomerId\x12\x38\n\x18internal_conversation_id\x18\x0b \x01(\tR\x16internalConversationId\x12\x1b\n\tglobal_id\x18\x0c \x01(\tR\x08globalId\"\'\n\x11GetMessageRequest\x12\x12\n\x04uuid\x18\x01 \x01(\tR\x04uuid\"\x95\x01\n\x13ListMessagesRequest\x12\x1d\n\x04\x66rom\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 R\x04\x66rom\x12\x19\n\x02to\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 R\x02to\x12%\n\tpage_size\x18\x03 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\"w\n\x1fListConversationMessagesRequest\x12\x0e\n\x02id\x18\x01 \x01(\rR\x02id\x12%\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"v\n\x14ListMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32\x1a.commonservices.v1.MessageR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"*\n\x14\x43\x61ncelMessageRequest\x12\x12\n\x04uuid\x18\x01 \x01(\tR\x04uuid2\xa1\x05\n\x0eMessageService\x12u\n\rCreateMessage\x12\'.commonservices.v1.CreateMessageRequest\x1a\x1a.commonservices.v1.Message\"\x1f\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x15\"\x10/api/v1/messages:\x01*\x12s\n\nGetMessage\x12$.commonservices.v1.GetMessageRequest\x1a\x1a.commonservices.v1.Message\"#\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/messages/{uuid}\x12\x80\x01\n\x0cListMessages\x12&.commonservices.v1.ListMessagesRequest\x1a\'.commonservices.v1.ListMessagesResponse\"\x1f\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x15\x12\x10/api/v1/messages:\x01*\x12\xa8\x01\n\x18ListConversationMessages\x12\x32.commonservices.v1.ListConversationMessagesRequest\x1a\'.commonservices.v1.ListMessagesResponse\"/\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02%\x12#/api/v1/conversations/{id}/messages\x12u\n\rCancelMessage\x12\'.commonservices.v1.CancelMessageRequest\x1a\x16.google.protobuf.Empty\"#\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x19*\x17/api/v1/messages/{uuid}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,26 +65,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['to']._serialized_options = b'\272H\006r\004\020\001\030 '
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\005*\003\030\350\007'
+  _globals['_LISTCONVERSATIONMESSAGESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTCONVERSATIONMESSAGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\005*\003\030\350\007'
   _globals['_MESSAGESERVICE'].methods_by_name['CreateMessage']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['CreateMessage']._serialized_options = b'\210\265\030\003\202\323\344\223\002\025\"\020/api/v1/messages:\001*'
   _globals['_MESSAGESERVICE'].methods_by_name['GetMessage']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['GetMessage']._serialized_options = b'\210\265\030\003\202\323\344\223\002\031\022\027/api/v1/messages/{uuid}'
   _globals['_MESSAGESERVICE'].methods_by_name['ListMessages']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['ListMessages']._serialized_options = b'\210\265\030\003\202\323\344\223\002\025\022\020/api/v1/messages:\001*'
+  _globals['_MESSAGESERVICE'].methods_by_name['ListConversationMessages']._loaded_options = None
+  _globals['_MESSAGESERVICE'].methods_by_name['ListConversationMessages']._serialized_options = b'\210\265\030\003\202\323\344\223\002%\022#/api/v1/conversations/{id}/messages'
   _globals['_MESSAGESERVICE'].methods_by_name['CancelMessage']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['CancelMessage']._serialized_options = b'\210\265\030\003\202\323\344\223\002\031*\027/api/v1/messages/{uuid}'
   _globals['_CREATEMESSAGEREQUEST']._serialized_start=249
   _globals['_CREATEMESSAGEREQUEST']._serialized_end=377
   _globals['_NEWMESSAGE']._serialized_start=380
-  _globals['_NEWMESSAGE']._serialized_end=928
-  _globals['_GETMESSAGEREQUEST']._serialized_start=930
-  _globals['_GETMESSAGEREQUEST']._serialized_end=969
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=972
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1121
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1123
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1241
-  _globals['_CANCELMESSAGEREQUEST']._serialized_start=1243
-  _globals['_CANCELMESSAGEREQUEST']._serialized_end=1285
-  _globals['_MESSAGESERVICE']._serialized_start=1288
-  _globals['_MESSAGESERVICE']._serialized_end=1790
+  _globals['_NEWMESSAGE']._serialized_end=1015
+  _globals['_GETMESSAGEREQUEST']._serialized_start=1017
+  _globals['_GETMESSAGEREQUEST']._serialized_end=1056
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=1059
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1208
+  _globals['_LISTCONVERSATIONMESSAGESREQUEST']._serialized_start=1210
+  _globals['_LISTCONVERSATIONMESSAGESREQUEST']._serialized_end=1329
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1331
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1449
+  _globals['_CANCELMESSAGEREQUEST']._serialized_start=1451
+  _globals['_CANCELMESSAGEREQUEST']._serialized_end=1493
+  _globals['_MESSAGESERVICE']._serialized_start=1496
+  _globals['_MESSAGESERVICE']._serialized_end=2169
 # @@protoc_insertion_point(module_scope)

@@ -50,8 +50,9 @@ Global___CreateMessageRequest: _TypeAlias = CreateMessageRequest  # noqa: Y015
 
 @_typing.final
 class NewMessage(_message.Message):
-    """What to send, to whom, and from where: sender_number, or the first number of the messaging service that
-    messaging_service_sid or global_customer_id names.
+    """What to send, to whom, in which conversation, and from where: sender_number, or the messaging service that
+    messaging_service_sid or global_customer_id names, or what the conversation has. Without a conversation the message
+    joins the one that the sender's and the receiver's numbers are paired in, or begins one.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -66,6 +67,8 @@ class NewMessage(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     MESSAGING_SERVICE_SID_FIELD_NUMBER: _builtins.int
     GLOBAL_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    INTERNAL_CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    GLOBAL_ID_FIELD_NUMBER: _builtins.int
     sender_number: _builtins.str
     """One of our numbers. E.164, or another spelling of a US number."""
     receiver_number: _builtins.str
@@ -73,7 +76,9 @@ class NewMessage(_message.Message):
     message_body: _builtins.str
     """At most 1600 characters; required unless there are media."""
     client_conversation_id: _builtins.str
-    """The conversation's id in the caller's system; the conversation is made if there is none."""
+    """The conversation's id in the caller's system; the conversation is made if there is none. Give at most one of
+    client_conversation_id, internal_conversation_id and global_id.
+    """
     callback_url: _builtins.str
     """Where this message's events go; stored on the conversation if this create makes it."""
     priority: _builtins.str
@@ -82,6 +87,10 @@ class NewMessage(_message.Message):
     """Messaging service to send from, by its Twilio messaging service sid."""
     global_customer_id: _builtins.str
     """Messaging service to send from, by its customer."""
+    internal_conversation_id: _builtins.str
+    """An existing conversation, by its UUID in ours."""
+    global_id: _builtins.str
+    """An existing conversation, by its global UUID."""
     @_builtins.property
     def media_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 10 absolute http or https URLs from which the provider fetches the media."""
@@ -103,10 +112,12 @@ class NewMessage(_message.Message):
         priority: _builtins.str = ...,
         messaging_service_sid: _builtins.str = ...,
         global_customer_id: _builtins.str = ...,
+        internal_conversation_id: _builtins.str = ...,
+        global_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scheduled_at", b"scheduled_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["callback_url", b"callback_url", "client_conversation_id", b"client_conversation_id", "global_customer_id", b"global_customer_id", "media_urls", b"media_urls", "message_body", b"message_body", "messaging_service_sid", b"messaging_service_sid", "priority", b"priority", "receiver_number", b"receiver_number", "scheduled_at", b"scheduled_at", "sender_number", b"sender_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callback_url", b"callback_url", "client_conversation_id", b"client_conversation_id", "global_customer_id", b"global_customer_id", "global_id", b"global_id", "internal_conversation_id", b"internal_conversation_id", "media_urls", b"media_urls", "message_body", b"message_body", "messaging_service_sid", b"messaging_service_sid", "priority", b"priority", "receiver_number", b"receiver_number", "scheduled_at", b"scheduled_at", "sender_number", b"sender_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -164,6 +175,36 @@ class ListMessagesRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMessagesRequest: _TypeAlias = ListMessagesRequest  # noqa: Y015
+
+@_typing.final
+class ListConversationMessagesRequest(_message.Message):
+    """Which conversation, and which page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Conversation.id."""
+    page_size: _builtins.int
+    """Default 50, at most 1000."""
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConversationMessagesRequest: _TypeAlias = ListConversationMessagesRequest  # noqa: Y015
 
 @_typing.final
 class ListMessagesResponse(_message.Message):

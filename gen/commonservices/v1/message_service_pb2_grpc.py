@@ -28,7 +28,8 @@ if _version_not_supported:
 
 
 class MessageServiceStub:
-    """Messages. Each change of one is told by the event `messages.message.status_update`.
+    """Messages. Each change of one that we send is told by the event `messages.message.status_update`; one that a contact
+    sends by `messages.message.inbound_sms` or `inbound_mms`, and its media, once stored, by `images_lambda`.
     """
 
     def __init__(self, channel):
@@ -52,6 +53,11 @@ class MessageServiceStub:
                 request_serializer=commonservices_dot_v1_dot_message__service__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=commonservices_dot_v1_dot_message__service__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.ListConversationMessages = channel.unary_unary(
+                '/commonservices.v1.MessageService/ListConversationMessages',
+                request_serializer=commonservices_dot_v1_dot_message__service__pb2.ListConversationMessagesRequest.SerializeToString,
+                response_deserializer=commonservices_dot_v1_dot_message__service__pb2.ListMessagesResponse.FromString,
+                _registered_method=True)
         self.CancelMessage = channel.unary_unary(
                 '/commonservices.v1.MessageService/CancelMessage',
                 request_serializer=commonservices_dot_v1_dot_message__service__pb2.CancelMessageRequest.SerializeToString,
@@ -60,11 +66,16 @@ class MessageServiceStub:
 
 
 class MessageServiceServicer:
-    """Messages. Each change of one is told by the event `messages.message.status_update`.
+    """Messages. Each change of one that we send is told by the event `messages.message.status_update`; one that a contact
+    sends by `messages.message.inbound_sms` or `inbound_mms`, and its media, once stored, by `images_lambda`.
     """
 
     def CreateMessage(self, request, context):
         """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice.
+        It goes out from sender_number, else the conversation's number, else a number of the messaging service: one of its
+        own, else for a customer of the K-12 pool one of the pool in the customer's state. That number and the receiver are
+        then a pairing, which names this conversation and no other: what the receiver answers comes to it. RECIPIENT_OPTED_OUT,
+        PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,6 +91,13 @@ class MessageServiceServicer:
     def ListMessages(self, request, context):
         """Lists the messages from one number to another, newest first. REST takes the filter as a JSON body, as query
         parameters, or both.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConversationMessages(self, request, context):
+        """Lists the messages of a conversation, in both directions, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +129,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     request_deserializer=commonservices_dot_v1_dot_message__service__pb2.ListMessagesRequest.FromString,
                     response_serializer=commonservices_dot_v1_dot_message__service__pb2.ListMessagesResponse.SerializeToString,
             ),
+            'ListConversationMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConversationMessages,
+                    request_deserializer=commonservices_dot_v1_dot_message__service__pb2.ListConversationMessagesRequest.FromString,
+                    response_serializer=commonservices_dot_v1_dot_message__service__pb2.ListMessagesResponse.SerializeToString,
+            ),
             'CancelMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelMessage,
                     request_deserializer=commonservices_dot_v1_dot_message__service__pb2.CancelMessageRequest.FromString,
@@ -125,7 +148,8 @@ def add_MessageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MessageService:
-    """Messages. Each change of one is told by the event `messages.message.status_update`.
+    """Messages. Each change of one that we send is told by the event `messages.message.status_update`; one that a contact
+    sends by `messages.message.inbound_sms` or `inbound_mms`, and its media, once stored, by `images_lambda`.
     """
 
     @staticmethod
@@ -198,6 +222,33 @@ class MessageService:
             target,
             '/commonservices.v1.MessageService/ListMessages',
             commonservices_dot_v1_dot_message__service__pb2.ListMessagesRequest.SerializeToString,
+            commonservices_dot_v1_dot_message__service__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConversationMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/commonservices.v1.MessageService/ListConversationMessages',
+            commonservices_dot_v1_dot_message__service__pb2.ListConversationMessagesRequest.SerializeToString,
             commonservices_dot_v1_dot_message__service__pb2.ListMessagesResponse.FromString,
             options,
             channel_credentials,

@@ -29,20 +29,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MessageServiceStub:
-    """Messages. Each change of one is told by the event `messages.message.status_update`."""
+    """Messages. Each change of one that we send is told by the event `messages.message.status_update`; one that a contact
+    sends by `messages.message.inbound_sms` or `inbound_mms`, and its media, once stored, by `images_lambda`.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MessageServiceAsyncStub: ...
     CreateMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.CreateMessageRequest, _message_pb2.Message]
-    """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice."""
+    """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice.
+    It goes out from sender_number, else the conversation's number, else a number of the messaging service: one of its
+    own, else for a customer of the K-12 pool one of the pool in the customer's state. That number and the receiver are
+    then a pairing, which names this conversation and no other: what the receiver answers comes to it. RECIPIENT_OPTED_OUT,
+    PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+    """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_pb2.Message]
     """Answers one message of the caller's bearer."""
     ListMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]
     """Lists the messages from one number to another, newest first. REST takes the filter as a JSON body, as query
     parameters, or both.
     """
+    ListConversationMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListConversationMessagesRequest, _message_service_pb2.ListMessagesResponse]
+    """Lists the messages of a conversation, in both directions, newest first."""
     CancelMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.CancelMessageRequest, _empty_pb2.Empty]
     """Cancels a message that still waits for its scheduled time; afterwards it is never sent. Any other message answers
     MESSAGE_NOT_CANCELLABLE. Cancelling a cancelled message again succeeds.
@@ -50,24 +59,35 @@ class MessageServiceStub:
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
-    """Messages. Each change of one is told by the event `messages.message.status_update`."""
+    """Messages. Each change of one that we send is told by the event `messages.message.status_update`; one that a contact
+    sends by `messages.message.inbound_sms` or `inbound_mms`, and its media, once stored, by `images_lambda`.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.CreateMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
-    """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice."""
+    """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice.
+    It goes out from sender_number, else the conversation's number, else a number of the messaging service: one of its
+    own, else for a customer of the K-12 pool one of the pool in the customer's state. That number and the receiver are
+    then a pairing, which names this conversation and no other: what the receiver answers comes to it. RECIPIENT_OPTED_OUT,
+    PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+    """
     GetMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
     """Answers one message of the caller's bearer."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Lists the messages from one number to another, newest first. REST takes the filter as a JSON body, as query
     parameters, or both.
     """
+    ListConversationMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListConversationMessagesRequest, _message_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
+    """Lists the messages of a conversation, in both directions, newest first."""
     CancelMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.CancelMessageRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Cancels a message that still waits for its scheduled time; afterwards it is never sent. Any other message answers
     MESSAGE_NOT_CANCELLABLE. Cancelling a cancelled message again succeeds.
     """
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Messages. Each change of one is told by the event `messages.message.status_update`."""
+    """Messages. Each change of one that we send is told by the event `messages.message.status_update`; one that a contact
+    sends by `messages.message.inbound_sms` or `inbound_mms`, and its media, once stored, by `images_lambda`.
+    """
 
     @_abc_1.abstractmethod
     def CreateMessage(
@@ -75,7 +95,12 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.CreateMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.Message, _abc.Awaitable[_message_pb2.Message]]:
-        """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice."""
+        """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice.
+        It goes out from sender_number, else the conversation's number, else a number of the messaging service: one of its
+        own, else for a customer of the K-12 pool one of the pool in the customer's state. That number and the receiver are
+        then a pairing, which names this conversation and no other: what the receiver answers comes to it. RECIPIENT_OPTED_OUT,
+        PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+        """
 
     @_abc_1.abstractmethod
     def GetMessage(
@@ -94,6 +119,14 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the messages from one number to another, newest first. REST takes the filter as a JSON body, as query
         parameters, or both.
         """
+
+    @_abc_1.abstractmethod
+    def ListConversationMessages(
+        self,
+        request: _message_service_pb2.ListConversationMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.ListMessagesResponse, _abc.Awaitable[_message_service_pb2.ListMessagesResponse]]:
+        """Lists the messages of a conversation, in both directions, newest first."""
 
     @_abc_1.abstractmethod
     def CancelMessage(

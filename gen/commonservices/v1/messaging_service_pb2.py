@@ -22,17 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)commonservices/v1/messaging_service.proto\x12\x11\x63ommonservices.v1\"\xe9\x02\n\x10MessagingService\x12\x0e\n\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12;\n\x17\x62\x61ndwidth_messaging_sid\x18\x03 \x01(\tH\x00R\x15\x62\x61ndwidthMessagingSid\x88\x01\x01\x12\x35\n\x14twilio_messaging_sid\x18\x04 \x01(\tH\x01R\x12twilioMessagingSid\x88\x01\x01\x12,\n\x12global_customer_id\x18\x05 \x01(\tR\x10globalCustomerId\x12\x12\n\x04uuid\x18\x06 \x01(\tR\x04uuid\x12\x46\n\x0etwilio_numbers\x18\x07 \x03(\x0b\x32\x1f.commonservices.v1.TwilioNumberR\rtwilioNumbersB\x1a\n\x18_bandwidth_messaging_sidB\x17\n\x15_twilio_messaging_sid\"A\n\x0cTwilioNumber\x12\x0e\n\x02id\x18\x01 \x01(\rR\x02id\x12!\n\x0cphone_number\x18\x02 \x01(\tR\x0bphoneNumberb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)commonservices/v1/messaging_service.proto\x12\x11\x63ommonservices.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\x03\n\x10MessagingService\x12\x0e\n\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12;\n\x17\x62\x61ndwidth_messaging_sid\x18\x03 \x01(\tH\x00R\x15\x62\x61ndwidthMessagingSid\x88\x01\x01\x12\x35\n\x14twilio_messaging_sid\x18\x04 \x01(\tH\x01R\x12twilioMessagingSid\x88\x01\x01\x12,\n\x12global_customer_id\x18\x05 \x01(\tR\x10globalCustomerId\x12\x12\n\x04uuid\x18\x06 \x01(\tR\x04uuid\x12\x46\n\x0etwilio_numbers\x18\x07 \x03(\x0b\x32\x1f.commonservices.v1.TwilioNumberR\rtwilioNumbers\x12\x1a\n\x08provider\x18\x08 \x01(\tR\x08provider\x12\x1e\n\x0bis_k12_pool\x18\t \x01(\x08R\tisK12Pool\x12 \n\tbearer_id\x18\n \x01(\rH\x02R\x08\x62\x65\x61rerId\x88\x01\x01\x42\x1a\n\x18_bandwidth_messaging_sidB\x17\n\x15_twilio_messaging_sidB\x0c\n\n_bearer_id\"\xf5\x01\n\x0cTwilioNumber\x12\x0e\n\x02id\x18\x01 \x01(\rR\x02id\x12!\n\x0cphone_number\x18\x02 \x01(\tR\x0bphoneNumber\x12\"\n\nstate_code\x18\x03 \x01(\tH\x00R\tstateCode\x88\x01\x01\x12-\n\x10phone_number_sid\x18\x04 \x01(\tH\x01R\x0ephoneNumberSid\x88\x01\x01\x12;\n\x0breleased_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreleasedAtB\r\n\x0b_state_codeB\x13\n\x11_phone_number_sidb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'commonservices.v1.messaging_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MESSAGINGSERVICE']._serialized_start=65
-  _globals['_MESSAGINGSERVICE']._serialized_end=426
-  _globals['_TWILIONUMBER']._serialized_start=428
-  _globals['_TWILIONUMBER']._serialized_end=493
+  _globals['_MESSAGINGSERVICE']._serialized_start=98
+  _globals['_MESSAGINGSERVICE']._serialized_end=567
+  _globals['_TWILIONUMBER']._serialized_start=570
+  _globals['_TWILIONUMBER']._serialized_end=815
 # @@protoc_insertion_point(module_scope)

@@ -6,15 +6,16 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -31,21 +32,30 @@ class MessagingService(_message.Message):
     GLOBAL_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     UUID_FIELD_NUMBER: _builtins.int
     TWILIO_NUMBERS_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    IS_K12_POOL_FIELD_NUMBER: _builtins.int
+    BEARER_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Primary key."""
     name: _builtins.str
     """Its name, unique; the global customer id unless another was given."""
     bandwidth_messaging_sid: _builtins.str
-    """Messaging service sid at Bandwidth."""
+    """Messaging service sid at Bandwidth: the id of the messaging application. Always there where provider is `bandwidth`."""
     twilio_messaging_sid: _builtins.str
-    """Messaging service sid at Twilio (`MG…`)."""
+    """Messaging service sid at Twilio (`MG…`). Always there where provider is `twilio`."""
     global_customer_id: _builtins.str
     """The customer's id in the callers' systems."""
     uuid: _builtins.str
     """Public identity."""
+    provider: _builtins.str
+    """Who carries its messages: `twilio` or `bandwidth`."""
+    is_k12_pool: _builtins.bool
+    """Whether its numbers are the shared K-12 pool, from which customers whose number_pool is `k12` send in their state."""
+    bearer_id: _builtins.int
+    """Whose the messages are that unknown senders write to its numbers; where absent, the oldest Admin bearer's."""
     @_builtins.property
     def twilio_numbers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TwilioNumber]:
-        """Its numbers; the first is the one that sends when a message names none."""
+        """Its numbers; the first that is not paired with the receiver elsewhere sends when a message names none."""
 
     def __init__(
         self,
@@ -57,17 +67,24 @@ class MessagingService(_message.Message):
         global_customer_id: _builtins.str = ...,
         uuid: _builtins.str = ...,
         twilio_numbers: _abc.Iterable[Global___TwilioNumber] | None = ...,
+        provider: _builtins.str = ...,
+        is_k12_pool: _builtins.bool = ...,
+        bearer_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_messaging_sid", b"_bandwidth_messaging_sid", "_twilio_messaging_sid", b"_twilio_messaging_sid", "bandwidth_messaging_sid", b"bandwidth_messaging_sid", "twilio_messaging_sid", b"twilio_messaging_sid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_messaging_sid", b"_bandwidth_messaging_sid", "_bearer_id", b"_bearer_id", "_twilio_messaging_sid", b"_twilio_messaging_sid", "bandwidth_messaging_sid", b"bandwidth_messaging_sid", "bearer_id", b"bearer_id", "twilio_messaging_sid", b"twilio_messaging_sid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_messaging_sid", b"_bandwidth_messaging_sid", "_twilio_messaging_sid", b"_twilio_messaging_sid", "bandwidth_messaging_sid", b"bandwidth_messaging_sid", "global_customer_id", b"global_customer_id", "id", b"id", "name", b"name", "twilio_messaging_sid", b"twilio_messaging_sid", "twilio_numbers", b"twilio_numbers", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_messaging_sid", b"_bandwidth_messaging_sid", "_bearer_id", b"_bearer_id", "_twilio_messaging_sid", b"_twilio_messaging_sid", "bandwidth_messaging_sid", b"bandwidth_messaging_sid", "bearer_id", b"bearer_id", "global_customer_id", b"global_customer_id", "id", b"id", "is_k12_pool", b"is_k12_pool", "name", b"name", "provider", b"provider", "twilio_messaging_sid", b"twilio_messaging_sid", "twilio_numbers", b"twilio_numbers", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bandwidth_messaging_sid: _TypeAlias = _typing.Literal["bandwidth_messaging_sid"]  # noqa: Y015
     _WhichOneofArgType__bandwidth_messaging_sid: _TypeAlias = _typing.Literal["_bandwidth_messaging_sid", b"_bandwidth_messaging_sid"]  # noqa: Y015
+    _WhichOneofReturnType__bearer_id: _TypeAlias = _typing.Literal["bearer_id"]  # noqa: Y015
+    _WhichOneofArgType__bearer_id: _TypeAlias = _typing.Literal["_bearer_id", b"_bearer_id"]  # noqa: Y015
     _WhichOneofReturnType__twilio_messaging_sid: _TypeAlias = _typing.Literal["twilio_messaging_sid"]  # noqa: Y015
     _WhichOneofArgType__twilio_messaging_sid: _TypeAlias = _typing.Literal["_twilio_messaging_sid", b"_twilio_messaging_sid"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bandwidth_messaging_sid) -> _WhichOneofReturnType__bandwidth_messaging_sid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bearer_id) -> _WhichOneofReturnType__bearer_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__twilio_messaging_sid) -> _WhichOneofReturnType__twilio_messaging_sid | None: ...
 
@@ -81,20 +98,41 @@ class TwilioNumber(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    STATE_CODE_FIELD_NUMBER: _builtins.int
+    PHONE_NUMBER_SID_FIELD_NUMBER: _builtins.int
+    RELEASED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Primary key."""
     phone_number: _builtins.str
     """E.164."""
+    state_code: _builtins.str
+    """The US state of its area code, a postal abbreviation; absent for toll-free and foreign numbers."""
+    phone_number_sid: _builtins.str
+    """The number's sid at Twilio (`PN…`), once it was found there."""
+    @_builtins.property
+    def released_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when the provider's account does not have it any more: no new pairing uses it. Absent while it does."""
+
     def __init__(
         self,
         *,
         id: _builtins.int = ...,
         phone_number: _builtins.str = ...,
+        state_code: _builtins.str | None = ...,
+        phone_number_sid: _builtins.str | None = ...,
+        released_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_phone_number_sid", b"_phone_number_sid", "_state_code", b"_state_code", "phone_number_sid", b"phone_number_sid", "released_at", b"released_at", "state_code", b"state_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "phone_number", b"phone_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_phone_number_sid", b"_phone_number_sid", "_state_code", b"_state_code", "id", b"id", "phone_number", b"phone_number", "phone_number_sid", b"phone_number_sid", "released_at", b"released_at", "state_code", b"state_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__phone_number_sid: _TypeAlias = _typing.Literal["phone_number_sid"]  # noqa: Y015
+    _WhichOneofArgType__phone_number_sid: _TypeAlias = _typing.Literal["_phone_number_sid", b"_phone_number_sid"]  # noqa: Y015
+    _WhichOneofReturnType__state_code: _TypeAlias = _typing.Literal["state_code"]  # noqa: Y015
+    _WhichOneofArgType__state_code: _TypeAlias = _typing.Literal["_state_code", b"_state_code"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__phone_number_sid) -> _WhichOneofReturnType__phone_number_sid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__state_code) -> _WhichOneofReturnType__state_code | None: ...
 
 Global___TwilioNumber: _TypeAlias = TwilioNumber  # noqa: Y015

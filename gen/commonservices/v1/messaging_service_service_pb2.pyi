@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AdminCreateMessagingServiceRequest(_message.Message):
-    """A new messaging service."""
+    """A new messaging service with its numbers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,16 +32,25 @@ class AdminCreateMessagingServiceRequest(_message.Message):
     TWILIO_NUMBERS_ATTRIBUTES_FIELD_NUMBER: _builtins.int
     TWILIO_NUMBERS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    IS_K12_POOL_FIELD_NUMBER: _builtins.int
+    BEARER_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique; the global customer id if empty."""
     bandwidth_messaging_sid: _builtins.str
-    """Messaging service sid at Bandwidth; unique."""
+    """Messaging service sid at Bandwidth; unique; required where provider is `bandwidth`."""
     twilio_messaging_sid: _builtins.str
-    """Messaging service sid at Twilio; required; unique."""
+    """Messaging service sid at Twilio; unique; required unless provider is `bandwidth`."""
     global_customer_id: _builtins.str
     """The customer's id in the callers' systems; required."""
     request_id: _builtins.str
     """Makes a repeated create answer the first result, for 24 hours; also as the header Idempotency-Key."""
+    provider: _builtins.str
+    """Who carries its messages: `twilio` (also when empty) or `bandwidth`, where that is configured."""
+    is_k12_pool: _builtins.bool
+    """Whether its numbers are the shared K-12 pool."""
+    bearer_id: _builtins.int
+    """Whose the messages are that unknown senders write to its numbers; the oldest Admin bearer if 0."""
     @_builtins.property
     def twilio_numbers_attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TwilioNumberAttributes]:
         """Its numbers, at most 1000, in the order of preference."""
@@ -60,32 +69,157 @@ class AdminCreateMessagingServiceRequest(_message.Message):
         twilio_numbers_attributes: _abc.Iterable[Global___TwilioNumberAttributes] | None = ...,
         twilio_numbers: _abc.Iterable[Global___TwilioNumberAttributes] | None = ...,
         request_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        is_k12_pool: _builtins.bool = ...,
+        bearer_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_messaging_sid", b"bandwidth_messaging_sid", "global_customer_id", b"global_customer_id", "name", b"name", "request_id", b"request_id", "twilio_messaging_sid", b"twilio_messaging_sid", "twilio_numbers", b"twilio_numbers", "twilio_numbers_attributes", b"twilio_numbers_attributes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_messaging_sid", b"bandwidth_messaging_sid", "bearer_id", b"bearer_id", "global_customer_id", b"global_customer_id", "is_k12_pool", b"is_k12_pool", "name", b"name", "provider", b"provider", "request_id", b"request_id", "twilio_messaging_sid", b"twilio_messaging_sid", "twilio_numbers", b"twilio_numbers", "twilio_numbers_attributes", b"twilio_numbers_attributes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdminCreateMessagingServiceRequest: _TypeAlias = AdminCreateMessagingServiceRequest  # noqa: Y015
 
 @_typing.final
+class CreateMessagingServiceRequest(_message.Message):
+    """A new messaging service without numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_MESSAGING_SID_FIELD_NUMBER: _builtins.int
+    TWILIO_MESSAGING_SID_FIELD_NUMBER: _builtins.int
+    GLOBAL_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    IS_K12_POOL_FIELD_NUMBER: _builtins.int
+    BEARER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Unique; the global customer id if empty."""
+    bandwidth_messaging_sid: _builtins.str
+    """Messaging service sid at Bandwidth; unique; required where provider is `bandwidth`."""
+    twilio_messaging_sid: _builtins.str
+    """Messaging service sid at Twilio; unique; required unless provider is `bandwidth`."""
+    global_customer_id: _builtins.str
+    """The customer's id in the callers' systems; required."""
+    provider: _builtins.str
+    """Who carries its messages: `twilio` (also when empty) or `bandwidth`, where that is configured."""
+    is_k12_pool: _builtins.bool
+    """Whether its numbers are the shared K-12 pool."""
+    bearer_id: _builtins.int
+    """Whose the messages are that unknown senders write to its numbers; the oldest Admin bearer if 0."""
+    request_id: _builtins.str
+    """Makes a repeated create answer the first result, for 24 hours; also as the header Idempotency-Key."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        bandwidth_messaging_sid: _builtins.str = ...,
+        twilio_messaging_sid: _builtins.str = ...,
+        global_customer_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        is_k12_pool: _builtins.bool = ...,
+        bearer_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_messaging_sid", b"bandwidth_messaging_sid", "bearer_id", b"bearer_id", "global_customer_id", b"global_customer_id", "is_k12_pool", b"is_k12_pool", "name", b"name", "provider", b"provider", "request_id", b"request_id", "twilio_messaging_sid", b"twilio_messaging_sid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateMessagingServiceRequest: _TypeAlias = CreateMessagingServiceRequest  # noqa: Y015
+
+@_typing.final
+class UpdateMessagingServiceRequest(_message.Message):
+    """Which messaging service, and what changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UUID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_MESSAGING_SID_FIELD_NUMBER: _builtins.int
+    TWILIO_MESSAGING_SID_FIELD_NUMBER: _builtins.int
+    GLOBAL_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    TWILIO_NUMBERS_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    TWILIO_NUMBERS_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    IS_K12_POOL_FIELD_NUMBER: _builtins.int
+    BEARER_ID_FIELD_NUMBER: _builtins.int
+    uuid: _builtins.str
+    """MessagingService.uuid."""
+    name: _builtins.str
+    """Unique."""
+    bandwidth_messaging_sid: _builtins.str
+    """Messaging service sid at Bandwidth; unique."""
+    twilio_messaging_sid: _builtins.str
+    """Messaging service sid at Twilio; unique."""
+    global_customer_id: _builtins.str
+    """The customer's id in the callers' systems; the customer is made if there is none."""
+    provider: _builtins.str
+    """Who carries its messages: `twilio` or `bandwidth`, where that is configured."""
+    is_k12_pool: _builtins.bool
+    """Whether its numbers are the shared K-12 pool; stays where not given."""
+    bearer_id: _builtins.int
+    """Whose the messages are that unknown senders write to its numbers."""
+    @_builtins.property
+    def twilio_numbers_attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TwilioNumberAttributes]:
+        """Numbers to add, or with `_destroy` to take out; the others stay. At most 1000."""
+
+    @_builtins.property
+    def twilio_numbers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TwilioNumberAttributes]:
+        """Another name of twilio_numbers_attributes; give one of the two."""
+
+    def __init__(
+        self,
+        *,
+        uuid: _builtins.str = ...,
+        name: _builtins.str = ...,
+        bandwidth_messaging_sid: _builtins.str = ...,
+        twilio_messaging_sid: _builtins.str = ...,
+        global_customer_id: _builtins.str = ...,
+        twilio_numbers_attributes: _abc.Iterable[Global___TwilioNumberAttributes] | None = ...,
+        twilio_numbers: _abc.Iterable[Global___TwilioNumberAttributes] | None = ...,
+        provider: _builtins.str = ...,
+        is_k12_pool: _builtins.bool | None = ...,
+        bearer_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is_k12_pool", b"_is_k12_pool", "is_k12_pool", b"is_k12_pool"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_k12_pool", b"_is_k12_pool", "bandwidth_messaging_sid", b"bandwidth_messaging_sid", "bearer_id", b"bearer_id", "global_customer_id", b"global_customer_id", "is_k12_pool", b"is_k12_pool", "name", b"name", "provider", b"provider", "twilio_messaging_sid", b"twilio_messaging_sid", "twilio_numbers", b"twilio_numbers", "twilio_numbers_attributes", b"twilio_numbers_attributes", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__is_k12_pool: _TypeAlias = _typing.Literal["is_k12_pool"]  # noqa: Y015
+    _WhichOneofArgType__is_k12_pool: _TypeAlias = _typing.Literal["_is_k12_pool", b"_is_k12_pool"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_k12_pool) -> _WhichOneofReturnType__is_k12_pool | None: ...
+
+Global___UpdateMessagingServiceRequest: _TypeAlias = UpdateMessagingServiceRequest  # noqa: Y015
+
+@_typing.final
 class TwilioNumberAttributes(_message.Message):
-    """A number to add."""
+    """A number to add, or of an update to take out."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    DESTROY_FIELD_NUMBER: _builtins.int
     phone_number: _builtins.str
-    """E.164, or another spelling of a US number."""
+    """E.164, or another spelling of a US number. Required, unless id names the number."""
+    id: _builtins.int
+    """TwilioNumber.id, of an update."""
+    destroy: _builtins.bool
+    """Of an update: takes the number out of the messaging service. PHONE_NUMBER_PAIRED while a pairing is active."""
     def __init__(
         self,
         *,
         phone_number: _builtins.str = ...,
+        id: _builtins.int = ...,
+        destroy: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["phone_number", b"phone_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroy", b"destroy", "id", b"id", "phone_number", b"phone_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -112,6 +246,94 @@ class GetMessagingServiceRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetMessagingServiceRequest: _TypeAlias = GetMessagingServiceRequest  # noqa: Y015
+
+@_typing.final
+class FindMessagingServiceByTwilioMessagingSidRequest(_message.Message):
+    """Which messaging service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TWILIO_MESSAGING_SID_FIELD_NUMBER: _builtins.int
+    twilio_messaging_sid: _builtins.str
+    """Its messaging service sid at Twilio; required."""
+    def __init__(
+        self,
+        *,
+        twilio_messaging_sid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["twilio_messaging_sid", b"twilio_messaging_sid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMessagingServiceByTwilioMessagingSidRequest: _TypeAlias = FindMessagingServiceByTwilioMessagingSidRequest  # noqa: Y015
+
+@_typing.final
+class FindMessagingServiceByBandwidthMessagingSidRequest(_message.Message):
+    """Which messaging service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANDWIDTH_MESSAGING_SID_FIELD_NUMBER: _builtins.int
+    bandwidth_messaging_sid: _builtins.str
+    """Its messaging service sid at Bandwidth; required."""
+    def __init__(
+        self,
+        *,
+        bandwidth_messaging_sid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_messaging_sid", b"bandwidth_messaging_sid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMessagingServiceByBandwidthMessagingSidRequest: _TypeAlias = FindMessagingServiceByBandwidthMessagingSidRequest  # noqa: Y015
+
+@_typing.final
+class FindMessagingServiceByGlobalCustomerIdRequest(_message.Message):
+    """Which messaging service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GLOBAL_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    global_customer_id: _builtins.str
+    """Its customer's id in the callers' systems; required."""
+    def __init__(
+        self,
+        *,
+        global_customer_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["global_customer_id", b"global_customer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMessagingServiceByGlobalCustomerIdRequest: _TypeAlias = FindMessagingServiceByGlobalCustomerIdRequest  # noqa: Y015
+
+@_typing.final
+class FindMessagingServiceByNameRequest(_message.Message):
+    """Which messaging service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name; required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMessagingServiceByNameRequest: _TypeAlias = FindMessagingServiceByNameRequest  # noqa: Y015
 
 @_typing.final
 class ListMessagingServicesRequest(_message.Message):

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class MessagingServiceServiceStub:
-    """Messaging services. Any key reads them; an Admin makes them.
+    """Messaging services. Any key reads them; an Admin makes and changes them.
     """
 
     def __init__(self, channel):
@@ -41,9 +41,39 @@ class MessagingServiceServiceStub:
                 request_serializer=commonservices_dot_v1_dot_messaging__service__service__pb2.AdminCreateMessagingServiceRequest.SerializeToString,
                 response_deserializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
                 _registered_method=True)
+        self.CreateMessagingService = channel.unary_unary(
+                '/commonservices.v1.MessagingServiceService/CreateMessagingService',
+                request_serializer=commonservices_dot_v1_dot_messaging__service__service__pb2.CreateMessagingServiceRequest.SerializeToString,
+                response_deserializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+                _registered_method=True)
+        self.UpdateMessagingService = channel.unary_unary(
+                '/commonservices.v1.MessagingServiceService/UpdateMessagingService',
+                request_serializer=commonservices_dot_v1_dot_messaging__service__service__pb2.UpdateMessagingServiceRequest.SerializeToString,
+                response_deserializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+                _registered_method=True)
         self.GetMessagingService = channel.unary_unary(
                 '/commonservices.v1.MessagingServiceService/GetMessagingService',
                 request_serializer=commonservices_dot_v1_dot_messaging__service__service__pb2.GetMessagingServiceRequest.SerializeToString,
+                response_deserializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+                _registered_method=True)
+        self.FindMessagingServiceByTwilioMessagingSid = channel.unary_unary(
+                '/commonservices.v1.MessagingServiceService/FindMessagingServiceByTwilioMessagingSid',
+                request_serializer=commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByTwilioMessagingSidRequest.SerializeToString,
+                response_deserializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+                _registered_method=True)
+        self.FindMessagingServiceByBandwidthMessagingSid = channel.unary_unary(
+                '/commonservices.v1.MessagingServiceService/FindMessagingServiceByBandwidthMessagingSid',
+                request_serializer=commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByBandwidthMessagingSidRequest.SerializeToString,
+                response_deserializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+                _registered_method=True)
+        self.FindMessagingServiceByGlobalCustomerId = channel.unary_unary(
+                '/commonservices.v1.MessagingServiceService/FindMessagingServiceByGlobalCustomerId',
+                request_serializer=commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByGlobalCustomerIdRequest.SerializeToString,
+                response_deserializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+                _registered_method=True)
+        self.FindMessagingServiceByName = channel.unary_unary(
+                '/commonservices.v1.MessagingServiceService/FindMessagingServiceByName',
+                request_serializer=commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByNameRequest.SerializeToString,
                 response_deserializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
                 _registered_method=True)
         self.ListMessagingServices = channel.unary_unary(
@@ -54,7 +84,7 @@ class MessagingServiceServiceStub:
 
 
 class MessagingServiceServiceServicer:
-    """Messaging services. Any key reads them; an Admin makes them.
+    """Messaging services. Any key reads them; an Admin makes and changes them.
     """
 
     def AdminCreateMessagingService(self, request, context):
@@ -64,8 +94,50 @@ class MessagingServiceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateMessagingService(self, request, context):
+        """Creates a messaging service; numbers come with the next synchronisation, or by an update.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateMessagingService(self, request, context):
+        """Changes the given fields; the others stay. PUT and PATCH mean the same. All or nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMessagingService(self, request, context):
         """Answers one messaging service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindMessagingServiceByTwilioMessagingSid(self, request, context):
+        """Answers the messaging service with this twilio_messaging_sid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindMessagingServiceByBandwidthMessagingSid(self, request, context):
+        """Answers the messaging service with this bandwidth_messaging_sid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindMessagingServiceByGlobalCustomerId(self, request, context):
+        """Answers the messaging service with this global_customer_id; the oldest, if the customer has several.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindMessagingServiceByName(self, request, context):
+        """Answers the messaging service with this name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,9 +158,39 @@ def add_MessagingServiceServiceServicer_to_server(servicer, server):
                     request_deserializer=commonservices_dot_v1_dot_messaging__service__service__pb2.AdminCreateMessagingServiceRequest.FromString,
                     response_serializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.SerializeToString,
             ),
+            'CreateMessagingService': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateMessagingService,
+                    request_deserializer=commonservices_dot_v1_dot_messaging__service__service__pb2.CreateMessagingServiceRequest.FromString,
+                    response_serializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.SerializeToString,
+            ),
+            'UpdateMessagingService': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMessagingService,
+                    request_deserializer=commonservices_dot_v1_dot_messaging__service__service__pb2.UpdateMessagingServiceRequest.FromString,
+                    response_serializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.SerializeToString,
+            ),
             'GetMessagingService': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMessagingService,
                     request_deserializer=commonservices_dot_v1_dot_messaging__service__service__pb2.GetMessagingServiceRequest.FromString,
+                    response_serializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.SerializeToString,
+            ),
+            'FindMessagingServiceByTwilioMessagingSid': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMessagingServiceByTwilioMessagingSid,
+                    request_deserializer=commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByTwilioMessagingSidRequest.FromString,
+                    response_serializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.SerializeToString,
+            ),
+            'FindMessagingServiceByBandwidthMessagingSid': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMessagingServiceByBandwidthMessagingSid,
+                    request_deserializer=commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByBandwidthMessagingSidRequest.FromString,
+                    response_serializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.SerializeToString,
+            ),
+            'FindMessagingServiceByGlobalCustomerId': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMessagingServiceByGlobalCustomerId,
+                    request_deserializer=commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByGlobalCustomerIdRequest.FromString,
+                    response_serializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.SerializeToString,
+            ),
+            'FindMessagingServiceByName': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMessagingServiceByName,
+                    request_deserializer=commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByNameRequest.FromString,
                     response_serializer=commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.SerializeToString,
             ),
             'ListMessagingServices': grpc.unary_unary_rpc_method_handler(
@@ -105,7 +207,7 @@ def add_MessagingServiceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MessagingServiceService:
-    """Messaging services. Any key reads them; an Admin makes them.
+    """Messaging services. Any key reads them; an Admin makes and changes them.
     """
 
     @staticmethod
@@ -136,6 +238,60 @@ class MessagingServiceService:
             _registered_method=True)
 
     @staticmethod
+    def CreateMessagingService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/commonservices.v1.MessagingServiceService/CreateMessagingService',
+            commonservices_dot_v1_dot_messaging__service__service__pb2.CreateMessagingServiceRequest.SerializeToString,
+            commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMessagingService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/commonservices.v1.MessagingServiceService/UpdateMessagingService',
+            commonservices_dot_v1_dot_messaging__service__service__pb2.UpdateMessagingServiceRequest.SerializeToString,
+            commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetMessagingService(request,
             target,
             options=(),
@@ -151,6 +307,114 @@ class MessagingServiceService:
             target,
             '/commonservices.v1.MessagingServiceService/GetMessagingService',
             commonservices_dot_v1_dot_messaging__service__service__pb2.GetMessagingServiceRequest.SerializeToString,
+            commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMessagingServiceByTwilioMessagingSid(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/commonservices.v1.MessagingServiceService/FindMessagingServiceByTwilioMessagingSid',
+            commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByTwilioMessagingSidRequest.SerializeToString,
+            commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMessagingServiceByBandwidthMessagingSid(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/commonservices.v1.MessagingServiceService/FindMessagingServiceByBandwidthMessagingSid',
+            commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByBandwidthMessagingSidRequest.SerializeToString,
+            commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMessagingServiceByGlobalCustomerId(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/commonservices.v1.MessagingServiceService/FindMessagingServiceByGlobalCustomerId',
+            commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByGlobalCustomerIdRequest.SerializeToString,
+            commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMessagingServiceByName(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/commonservices.v1.MessagingServiceService/FindMessagingServiceByName',
+            commonservices_dot_v1_dot_messaging__service__service__pb2.FindMessagingServiceByNameRequest.SerializeToString,
             commonservices_dot_v1_dot_messaging__service__pb2.MessagingService.FromString,
             options,
             channel_credentials,

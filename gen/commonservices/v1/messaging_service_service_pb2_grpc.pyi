@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MessagingServiceServiceStub:
-    """Messaging services. Any key reads them; an Admin makes them."""
+    """Messaging services. Any key reads them; an Admin makes and changes them."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,25 +36,49 @@ class MessagingServiceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MessagingServiceServiceAsyncStub: ...
     AdminCreateMessagingService: _grpc.UnaryUnaryMultiCallable[_messaging_service_service_pb2.AdminCreateMessagingServiceRequest, _messaging_service_pb2.MessagingService]
     """Creates a messaging service with its numbers, all or nothing."""
+    CreateMessagingService: _grpc.UnaryUnaryMultiCallable[_messaging_service_service_pb2.CreateMessagingServiceRequest, _messaging_service_pb2.MessagingService]
+    """Creates a messaging service; numbers come with the next synchronisation, or by an update."""
+    UpdateMessagingService: _grpc.UnaryUnaryMultiCallable[_messaging_service_service_pb2.UpdateMessagingServiceRequest, _messaging_service_pb2.MessagingService]
+    """Changes the given fields; the others stay. PUT and PATCH mean the same. All or nothing."""
     GetMessagingService: _grpc.UnaryUnaryMultiCallable[_messaging_service_service_pb2.GetMessagingServiceRequest, _messaging_service_pb2.MessagingService]
     """Answers one messaging service."""
+    FindMessagingServiceByTwilioMessagingSid: _grpc.UnaryUnaryMultiCallable[_messaging_service_service_pb2.FindMessagingServiceByTwilioMessagingSidRequest, _messaging_service_pb2.MessagingService]
+    """Answers the messaging service with this twilio_messaging_sid."""
+    FindMessagingServiceByBandwidthMessagingSid: _grpc.UnaryUnaryMultiCallable[_messaging_service_service_pb2.FindMessagingServiceByBandwidthMessagingSidRequest, _messaging_service_pb2.MessagingService]
+    """Answers the messaging service with this bandwidth_messaging_sid."""
+    FindMessagingServiceByGlobalCustomerId: _grpc.UnaryUnaryMultiCallable[_messaging_service_service_pb2.FindMessagingServiceByGlobalCustomerIdRequest, _messaging_service_pb2.MessagingService]
+    """Answers the messaging service with this global_customer_id; the oldest, if the customer has several."""
+    FindMessagingServiceByName: _grpc.UnaryUnaryMultiCallable[_messaging_service_service_pb2.FindMessagingServiceByNameRequest, _messaging_service_pb2.MessagingService]
+    """Answers the messaging service with this name."""
     ListMessagingServices: _grpc.UnaryUnaryMultiCallable[_messaging_service_service_pb2.ListMessagingServicesRequest, _messaging_service_service_pb2.ListMessagingServicesResponse]
     """Lists all messaging services, oldest first."""
 
 @_typing.type_check_only
 class MessagingServiceServiceAsyncStub(MessagingServiceServiceStub):
-    """Messaging services. Any key reads them; an Admin makes them."""
+    """Messaging services. Any key reads them; an Admin makes and changes them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AdminCreateMessagingService: _aio.UnaryUnaryMultiCallable[_messaging_service_service_pb2.AdminCreateMessagingServiceRequest, _messaging_service_pb2.MessagingService]  # type: ignore[assignment]
     """Creates a messaging service with its numbers, all or nothing."""
+    CreateMessagingService: _aio.UnaryUnaryMultiCallable[_messaging_service_service_pb2.CreateMessagingServiceRequest, _messaging_service_pb2.MessagingService]  # type: ignore[assignment]
+    """Creates a messaging service; numbers come with the next synchronisation, or by an update."""
+    UpdateMessagingService: _aio.UnaryUnaryMultiCallable[_messaging_service_service_pb2.UpdateMessagingServiceRequest, _messaging_service_pb2.MessagingService]  # type: ignore[assignment]
+    """Changes the given fields; the others stay. PUT and PATCH mean the same. All or nothing."""
     GetMessagingService: _aio.UnaryUnaryMultiCallable[_messaging_service_service_pb2.GetMessagingServiceRequest, _messaging_service_pb2.MessagingService]  # type: ignore[assignment]
     """Answers one messaging service."""
+    FindMessagingServiceByTwilioMessagingSid: _aio.UnaryUnaryMultiCallable[_messaging_service_service_pb2.FindMessagingServiceByTwilioMessagingSidRequest, _messaging_service_pb2.MessagingService]  # type: ignore[assignment]
+    """Answers the messaging service with this twilio_messaging_sid."""
+    FindMessagingServiceByBandwidthMessagingSid: _aio.UnaryUnaryMultiCallable[_messaging_service_service_pb2.FindMessagingServiceByBandwidthMessagingSidRequest, _messaging_service_pb2.MessagingService]  # type: ignore[assignment]
+    """Answers the messaging service with this bandwidth_messaging_sid."""
+    FindMessagingServiceByGlobalCustomerId: _aio.UnaryUnaryMultiCallable[_messaging_service_service_pb2.FindMessagingServiceByGlobalCustomerIdRequest, _messaging_service_pb2.MessagingService]  # type: ignore[assignment]
+    """Answers the messaging service with this global_customer_id; the oldest, if the customer has several."""
+    FindMessagingServiceByName: _aio.UnaryUnaryMultiCallable[_messaging_service_service_pb2.FindMessagingServiceByNameRequest, _messaging_service_pb2.MessagingService]  # type: ignore[assignment]
+    """Answers the messaging service with this name."""
     ListMessagingServices: _aio.UnaryUnaryMultiCallable[_messaging_service_service_pb2.ListMessagingServicesRequest, _messaging_service_service_pb2.ListMessagingServicesResponse]  # type: ignore[assignment]
     """Lists all messaging services, oldest first."""
 
 class MessagingServiceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Messaging services. Any key reads them; an Admin makes them."""
+    """Messaging services. Any key reads them; an Admin makes and changes them."""
 
     @_abc_1.abstractmethod
     def AdminCreateMessagingService(
@@ -65,12 +89,60 @@ class MessagingServiceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates a messaging service with its numbers, all or nothing."""
 
     @_abc_1.abstractmethod
+    def CreateMessagingService(
+        self,
+        request: _messaging_service_service_pb2.CreateMessagingServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_messaging_service_pb2.MessagingService, _abc.Awaitable[_messaging_service_pb2.MessagingService]]:
+        """Creates a messaging service; numbers come with the next synchronisation, or by an update."""
+
+    @_abc_1.abstractmethod
+    def UpdateMessagingService(
+        self,
+        request: _messaging_service_service_pb2.UpdateMessagingServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_messaging_service_pb2.MessagingService, _abc.Awaitable[_messaging_service_pb2.MessagingService]]:
+        """Changes the given fields; the others stay. PUT and PATCH mean the same. All or nothing."""
+
+    @_abc_1.abstractmethod
     def GetMessagingService(
         self,
         request: _messaging_service_service_pb2.GetMessagingServiceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_messaging_service_pb2.MessagingService, _abc.Awaitable[_messaging_service_pb2.MessagingService]]:
         """Answers one messaging service."""
+
+    @_abc_1.abstractmethod
+    def FindMessagingServiceByTwilioMessagingSid(
+        self,
+        request: _messaging_service_service_pb2.FindMessagingServiceByTwilioMessagingSidRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_messaging_service_pb2.MessagingService, _abc.Awaitable[_messaging_service_pb2.MessagingService]]:
+        """Answers the messaging service with this twilio_messaging_sid."""
+
+    @_abc_1.abstractmethod
+    def FindMessagingServiceByBandwidthMessagingSid(
+        self,
+        request: _messaging_service_service_pb2.FindMessagingServiceByBandwidthMessagingSidRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_messaging_service_pb2.MessagingService, _abc.Awaitable[_messaging_service_pb2.MessagingService]]:
+        """Answers the messaging service with this bandwidth_messaging_sid."""
+
+    @_abc_1.abstractmethod
+    def FindMessagingServiceByGlobalCustomerId(
+        self,
+        request: _messaging_service_service_pb2.FindMessagingServiceByGlobalCustomerIdRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_messaging_service_pb2.MessagingService, _abc.Awaitable[_messaging_service_pb2.MessagingService]]:
+        """Answers the messaging service with this global_customer_id; the oldest, if the customer has several."""
+
+    @_abc_1.abstractmethod
+    def FindMessagingServiceByName(
+        self,
+        request: _messaging_service_service_pb2.FindMessagingServiceByNameRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_messaging_service_pb2.MessagingService, _abc.Awaitable[_messaging_service_pb2.MessagingService]]:
+        """Answers the messaging service with this name."""
 
     @_abc_1.abstractmethod
     def ListMessagingServices(

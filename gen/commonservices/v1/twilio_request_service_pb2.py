@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.commonservices/v1/twilio_request_service.proto\x12\x11\x63ommonservices.v1\x1a\x1e\x63ommonservices/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto2\x9a\x01\n\x14TwilioRequestService\x12\x81\x01\n\x13UpdateMessageStatus\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\">\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x34\"//api/v1/twilio_requests/webhook_message_updates:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.commonservices/v1/twilio_request_service.proto\x12\x11\x63ommonservices.v1\x1a\x1e\x63ommonservices/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto2\x88\x02\n\x14TwilioRequestService\x12\x81\x01\n\x13UpdateMessageStatus\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\">\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x34\"//api/v1/twilio_requests/webhook_message_updates:\x01*\x12l\n\x0eReceiveMessage\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\".\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02$\"\x1f/api/v1/twilio_requests/inbound:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TWILIOREQUESTSERVICE'].methods_by_name['UpdateMessageStatus']._loaded_options = None
   _globals['_TWILIOREQUESTSERVICE'].methods_by_name['UpdateMessageStatus']._serialized_options = b'\210\265\030\002\202\323\344\223\0024\"//api/v1/twilio_requests/webhook_message_updates:\001*'
+  _globals['_TWILIOREQUESTSERVICE'].methods_by_name['ReceiveMessage']._loaded_options = None
+  _globals['_TWILIOREQUESTSERVICE'].methods_by_name['ReceiveMessage']._serialized_options = b'\210\265\030\002\202\323\344\223\002$\"\037/api/v1/twilio_requests/inbound:\001*'
   _globals['_TWILIOREQUESTSERVICE']._serialized_start=159
-  _globals['_TWILIOREQUESTSERVICE']._serialized_end=313
+  _globals['_TWILIOREQUESTSERVICE']._serialized_end=423
 # @@protoc_insertion_point(module_scope)

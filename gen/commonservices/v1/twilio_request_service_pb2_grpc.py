@@ -41,6 +41,11 @@ class TwilioRequestServiceStub:
                 request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.ReceiveMessage = channel.unary_unary(
+                '/commonservices.v1.TwilioRequestService/ReceiveMessage',
+                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class TwilioRequestServiceServicer:
@@ -57,11 +62,26 @@ class TwilioRequestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReceiveMessage(self, request, context):
+        """Takes a text or multimedia message that somebody sent to one of our numbers (MessageSid, From, To, Body, NumMedia,
+        MediaUrl0…, OptOutType, …), once, however often it is posted. It belongs to the conversation that the two numbers are
+        paired in; that of an unknown sender to the number's owner, and the sender is answered once a day. Answers empty
+        TwiML: what we send is a message of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TwilioRequestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'UpdateMessageStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateMessageStatus,
+                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ReceiveMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReceiveMessage,
                     request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
@@ -93,6 +113,33 @@ class TwilioRequestService:
             request,
             target,
             '/commonservices.v1.TwilioRequestService/UpdateMessageStatus',
+            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceiveMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/commonservices.v1.TwilioRequestService/ReceiveMessage',
             google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,

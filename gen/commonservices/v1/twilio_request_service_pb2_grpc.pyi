@@ -40,6 +40,12 @@ class TwilioRequestServiceStub:
     message, so that a callback finds it even when the create's answer never arrived. Applied by rank: a late or repeated
     callback never moves a message backwards. Kept raw.
     """
+    ReceiveMessage: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
+    """Takes a text or multimedia message that somebody sent to one of our numbers (MessageSid, From, To, Body, NumMedia,
+    MediaUrl0…, OptOutType, …), once, however often it is posted. It belongs to the conversation that the two numbers are
+    paired in; that of an unknown sender to the number's owner, and the sender is answered once a day. Answers empty
+    TwiML: what we send is a message of its own.
+    """
 
 @_typing.type_check_only
 class TwilioRequestServiceAsyncStub(TwilioRequestServiceStub):
@@ -52,6 +58,12 @@ class TwilioRequestServiceAsyncStub(TwilioRequestServiceStub):
     """Takes a message's status (MessageSid, MessageStatus, ErrorCode, …). The query parameter message_uuid names our
     message, so that a callback finds it even when the create's answer never arrived. Applied by rank: a late or repeated
     callback never moves a message backwards. Kept raw.
+    """
+    ReceiveMessage: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Takes a text or multimedia message that somebody sent to one of our numbers (MessageSid, From, To, Body, NumMedia,
+    MediaUrl0…, OptOutType, …), once, however often it is posted. It belongs to the conversation that the two numbers are
+    paired in; that of an unknown sender to the number's owner, and the sender is answered once a day. Answers empty
+    TwiML: what we send is a message of its own.
     """
 
 class TwilioRequestServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -68,6 +80,18 @@ class TwilioRequestServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes a message's status (MessageSid, MessageStatus, ErrorCode, …). The query parameter message_uuid names our
         message, so that a callback finds it even when the create's answer never arrived. Applied by rank: a late or repeated
         callback never moves a message backwards. Kept raw.
+        """
+
+    @_abc_1.abstractmethod
+    def ReceiveMessage(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Takes a text or multimedia message that somebody sent to one of our numbers (MessageSid, From, To, Body, NumMedia,
+        MediaUrl0…, OptOutType, …), once, however often it is posted. It belongs to the conversation that the two numbers are
+        paired in; that of an unknown sender to the number's owner, and the sender is answered once a day. Answers empty
+        TwiML: what we send is a message of its own.
         """
 
 def add_TwilioRequestServiceServicer_to_server(servicer: TwilioRequestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

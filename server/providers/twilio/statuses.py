@@ -8,6 +8,9 @@ log = structlog.get_logger(__name__)
 
 _ERROR_PAGE = "https://www.twilio.com/docs/api/errors/"
 
+# "Attempt to send to unsubscribed recipient".
+_UNSUBSCRIBED = "21610"
+
 # Callbacks carry no time and arrive in any order, so the order is ours. All final words share a rank: the first wins.
 # Even `scheduled` is "processing": handing over has happened. `partially_delivered` says nothing final.
 _STATUSES: dict[str, tuple[MessageStatus, int]] = {
@@ -44,4 +47,4 @@ def report(*, message_sid: str, provider_status: str, error_code: str | None) ->
 
 def provider_error(code: str) -> ProviderError:
     """The error with the page on which Twilio explains it."""
-    return ProviderError(code=code, url=_ERROR_PAGE + code)
+    return ProviderError(code=code, url=_ERROR_PAGE + code, recipient_opted_out=code == _UNSUBSCRIBED)

@@ -1,0 +1,31 @@
+"""What a process does beside its requests: a step that is repeated."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+
+log = structlog.get_logger()
+
+_BACK_OFF_SECONDS = 1.0
+
+
+async def repeat(
+    step: Callable[[], Awaitable[bool]], *, name: str, every: timedelta, wake: asyncio.Event | None = None
+) -> None:
+    """Run a step until cancelled: again at once while it answers that there may be more to do, else after `every` or
+    when woken. One that fails is told to the log and tried again; its work must stand a cancellation at any point."""
+    while True:
+        if wake is not None:
+            wake.clear()
+        try:
+            if await step():
+                continue
+        except Exception:
+            log.exception("background.failed", step=name)
+            await asyncio.sleep(_BACK_OFF_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every.total_seconds()):
+                await (asyncio.Event() if wake is None else wake).wait()

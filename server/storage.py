@@ -1,0 +1,1 @@
+"""Object storage: files under keys, given out by URLs that expire."""
