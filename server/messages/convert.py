@@ -6,10 +6,13 @@ from commonservices.v1 import message_pb2 as pb
 
 from server.clock import timestamp
 from server.messages.message import Message
+from server.messages.segments import measure
 
 
 def message_to_proto(message: Message, media_file_urls: Sequence[str] = ()) -> pb.Message:
     """The one resource of every answer and event; `media_file_urls` are those of its stored media, signed."""
+    is_sms = message.message_type == "sms" and message.message_body != ""
+    encoding, segment_count = measure(message.message_body) if is_sms else (None, None)
     return pb.Message(
         id=message.id,
         sender_number=message.sender_number,
@@ -39,4 +42,6 @@ def message_to_proto(message: Message, media_file_urls: Sequence[str] = ()) -> p
         created_at=timestamp(message.created_at),
         updated_at=timestamp(message.updated_at),
         direction=message.direction,
+        encoding=encoding,
+        segment_count=segment_count,
     )

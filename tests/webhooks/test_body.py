@@ -37,6 +37,7 @@ _PENDING = message_pb2.Message(
     message_uuid=str(UUID(int=1)),
     priority="default",
     internal_status="pending",
+    direction="outbound",
     created_at=_at(1795435200),
     updated_at=_at(1795435200),
 )
@@ -49,6 +50,8 @@ _SENT = message_pb2.Message(
     client_conversation_id="",
     sent_at=_at(1795435201),
     callback_url="https://receiver.example/hook",
+    encoding="UCS-2",
+    segment_count=1,
 )
 _SENT.MergeFrom(_PENDING)
 
