@@ -148,6 +148,15 @@ class Database:
             return cursor.rowcount
 
 
+async def fetch_one(
+    connection: AsyncConnection[TupleRow], query: str, parameters: Parameters, row: BaseRowFactory[Row]
+) -> Row | None:
+    """Run one statement in whatever transaction the connection is, and answer its first row."""
+    async with connection.cursor(row_factory=row) as cursor:
+        await cursor.execute(_trusted(query), parameters)
+        return await cursor.fetchone()
+
+
 async def driver_connection(tx: AsyncSession) -> AsyncConnection[TupleRow]:
     """The psycopg connection under a session, inside its transaction, for statements that are also used without one."""
     raw = await (await tx.connection()).get_raw_connection()

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 
 from commonservices.v1 import message_service_pb2
 
+from server.conversations.keys import ConversationKey, KeyName
 from server.errors import FieldViolation, InvalidArgument
-from server.validation import checking
+from server.validation import FieldChecks, checking
 
 MMS_OVER_CHARACTERS = 160
 SCHEDULE_AT_MOST = timedelta(days=366)
@@ -20,7 +21,8 @@ class Draft:
     receiver_number: str
     message_body: str
     media_urls: list[str]
-    client_conversation_id: str | None
+    # The conversation it names; one by its id in the caller's system may have to be made.
+    conversation: ConversationKey | None
     callback_url: str | None
     scheduled_at: datetime | None
     priority: str
@@ -32,6 +34,26 @@ class Draft:
         """`mms` for long texts and media, else `sms`."""
         return "mms" if self.media_urls or len(self.message_body) > MMS_OVER_CHARACTERS else "sms"
 
+    @property
+    def client_conversation_id(self) -> str | None:
+        """The conversation's id in the caller's system, if that is how it is named."""
+        named = self.conversation
+        return named.value if named is not None and named.name == "client_conversation_id" else None
+
+    @property
+    def names_a_sender(self) -> bool:
+        """Whether it says itself what it is sent from."""
+        return any((self.sender_number, self.messaging_service_sid, self.global_customer_id))
+
+
+_CONVERSATION_KEYS: tuple[KeyName, ...] = ("client_conversation_id", "internal_conversation_id", "global_id")
+
+# What is said of a message that nothing is known to be sent from.
+SENDER_MISSING = FieldViolation(
+    "message.sender_number",
+    "name a sender_number, a messaging_service_sid or global_customer_id to send from, or a conversation that has one",
+)
+
 
 def read_draft(request: message_service_pb2.CreateMessageRequest, *, now: datetime) -> Draft:
     """The draft of a request. Raises InvalidArgument naming every bad field."""
@@ -40,15 +62,10 @@ def read_draft(request: message_service_pb2.CreateMessageRequest, *, now: dateti
         # Of a message that is not there, its fields are not bad as well.
         raise InvalidArgument([FieldViolation("message", "is required")])
     with checking(request) as bad:
-        if given.sender_number:
-            sender_number = bad.phone_number("message.sender_number", given.sender_number)
-        else:
-            sender_number = None
-            if not (given.messaging_service_sid or given.global_customer_id):
-                bad.add(
-                    "message.sender_number",
-                    "name a sender_number, or a messaging_service_sid or global_customer_id to send from",
-                )
+        sender_number = bad.phone_number("message.sender_number", given.sender_number) if given.sender_number else None
+        conversation = _conversation(given, bad)
+        if conversation is None and not any((sender_number, given.messaging_service_sid, given.global_customer_id)):
+            bad.add(SENDER_MISSING.field, SENDER_MISSING.description)
         receiver_number = bad.phone_number("message.receiver_number", given.receiver_number)
         if sender_number is not None and sender_number == receiver_number:
             bad.add("message.receiver_number", "is the sender_number")
@@ -66,10 +83,17 @@ def read_draft(request: message_service_pb2.CreateMessageRequest, *, now: dateti
         receiver_number=receiver_number,
         message_body=given.message_body,
         media_urls=media_urls,
-        client_conversation_id=given.client_conversation_id or None,
+        conversation=conversation,
         callback_url=callback_url,
         scheduled_at=scheduled_at if scheduled_at is not None and scheduled_at > now else None,
         priority=given.priority or "default",
         messaging_service_sid=given.messaging_service_sid or None,
         global_customer_id=given.global_customer_id or None,
     )
+
+
+def _conversation(given: message_service_pb2.NewMessage, bad: FieldChecks) -> ConversationKey | None:
+    keys = [ConversationKey(name, value) for name in _CONVERSATION_KEYS if (value := getattr(given, name))]
+    for key in keys[1:]:
+        bad.add(f"message.{key.name}", f"give it or {keys[0].name}, not both")
+    return keys[0] if keys else None

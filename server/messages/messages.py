@@ -1,24 +1,20 @@
-"""Messages: accept, read, cancel. Every change goes through `save`, with the event that tells it."""
+"""Messages: read, cancel. Every change goes through `save`, with the event that tells it."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-import psycopg
 from commonservices.v1 import event_pb2
 from commonservices.v1 import message_pb2 as pb
-from psycopg.rows import class_row, namedtuple_row, scalar_row
+from psycopg.rows import class_row, scalar_row
 
 from server.caller import Caller
-from server.db import Database, Parameters, violated_constraint
-from server.encryption import Cipher
+from server.conversations.keys import ConversationKey, ConversationNotFound
+from server.db import Database, Parameters
 from server.errors import FailedPrecondition, NotFound, Unavailable
 from server.events import outbox
-from server.idempotency import RequestKey
 from server.messages import convert, queries
-from server.messages.drafts import Draft
-from server.messages.message import NO_RANK, OUTBOUND, Message, cancelled, is_cancellable
+from server.messages.message import Message, cancelled, is_cancellable
 from server.notifications import Channel, Notifications
 from server.paging import Page
 from server.providers.ports import MessageStatus
@@ -54,67 +50,8 @@ class MessageNotCancellable(FailedPrecondition):
         )
 
 
-class SenderNumberNotOwned(FailedPrecondition):
-    """The sender number is not one of ours, or not of the messaging service that was named."""
-
-    reason = "SENDER_NUMBER_NOT_OWNED"
-
-    def __init__(self, sender_number: str) -> None:
-        super().__init__(f"{sender_number} is not a number of the messaging service", sender_number=sender_number)
-
-
-class NoSenderNumber(FailedPrecondition):
-    """The messaging service that was named does not exist or has no number."""
-
-    reason = "NO_SENDER_NUMBER"
-
-    def __init__(self, **named: str) -> None:
-        super().__init__("no messaging service of this name has a number to send from", **named)
-
-
 class TooManyChanges(Unavailable):
     """Others kept changing the same thing."""
-
-
-async def create_message(
-    db: Database,
-    notifications: Notifications,
-    cipher: Cipher,
-    *,
-    caller: Caller,
-    draft: Draft,
-    request_key: RequestKey | None,
-) -> tuple[pb.Message, bool]:
-    """Accept a message; answers it, and whether it is the answer to an earlier request with the same request id."""
-    for _ in range(TRIES):
-        found: Any = await _resolve(db, caller=caller, draft=draft, request_key=request_key)
-        if request_key is not None and found.response_encrypted is not None:
-            request_key.check(found.fingerprint)
-            return pb.Message.FromString(cipher.decrypt(found.response_encrypted)), True
-        _check_sender(found, draft)
-        message = _accepted(found, caller=caller, draft=draft)
-        resource = convert.message_to_proto(message)
-        parameters = {
-            **message.parameters(),
-            **_event_parameters(message, resource),
-            "conversation_callback_url": draft.callback_url,
-        }
-        if request_key is not None:
-            parameters |= request_key.parameters(cipher.encrypt(resource.SerializeToString()))
-        statement = queries.insert(
-            with_request_id=request_key is not None,
-            with_new_conversation=draft.client_conversation_id is not None and found.conversation_id is None,
-        )
-        try:
-            inserted = await db.fetch_one(statement, parameters, scalar_row)
-        except psycopg.errors.UniqueViolation as error:
-            if violated_constraint(error) != queries.CONVERSATION_IS_UNIQUE:
-                raise
-            continue
-        if inserted is not None:
-            notifications.notify(Channel.OUTBOX, *([LANES[message.priority]] if message.scheduled_at is None else []))
-            return resource, False
-    raise TooManyChanges("too many requests with this request id or conversation at once; try again")
 
 
 async def get_message(db: Database, *, caller: Caller, message_uuid: UUID) -> Message:
@@ -139,6 +76,17 @@ async def list_messages(
     }
     query = queries.LIST if caller.is_admin else queries.LIST_OWN
     return page.cut(await db.fetch_all(query, parameters, class_row(Message)))
+
+
+async def list_conversation_messages(
+    db: Database, *, caller: Caller, conversation_id: int, page: Page
+) -> tuple[Sequence[Message], str]:
+    """A page of a conversation's messages in both directions, newest first."""
+    owned = {"conversation_id": conversation_id, "owner_id": caller.owner_id}
+    if await db.fetch_one(queries.OWNS_CONVERSATION, owned, scalar_row) is None:
+        raise ConversationNotFound(ConversationKey("id", str(conversation_id)))
+    parameters = {"conversation_id": conversation_id, "after_id": page.after_id, "limit": page.limit}
+    return page.cut(await db.fetch_all(queries.LIST_OF_CONVERSATION, parameters, class_row(Message)))
 
 
 async def cancel_message(
@@ -171,7 +119,7 @@ async def save(
     """
     parameters = {
         **message.parameters(),
-        **_event_parameters(message, convert.message_to_proto(message)),
+        **event_parameters(message, convert.message_to_proto(message)),
         **(more or {}),
         "seen_sequence": seen.sequence,
         "attempts": seen.attempts,
@@ -182,92 +130,8 @@ async def save(
     return True
 
 
-async def _resolve(db: Database, *, caller: Caller, draft: Draft, request_key: RequestKey | None) -> Any:
-    """The row of a RESOLVE statement."""
-    parameters = {
-        "bearer_id": caller.bearer_id,
-        "client_conversation_id": draft.client_conversation_id,
-        "request_id": request_key.request_id if request_key else None,
-        "sender_number": draft.sender_number,
-        "messaging_service_sid": draft.messaging_service_sid,
-        "global_customer_id": draft.global_customer_id,
-    }
-    if draft.sender_number is not None:
-        statement = queries.RESOLVE_BY_NUMBER
-    elif draft.messaging_service_sid is not None:
-        statement = queries.RESOLVE_BY_SERVICE
-    else:
-        statement = queries.RESOLVE_BY_CUSTOMER
-    return await db.fetch_one(statement, parameters, namedtuple_row)
-
-
-def _check_sender(found: Any, draft: Draft) -> None:
-    """Raise unless there is a number to send from, and it is of the messaging service that was named."""
-    named = {
-        name: value
-        for name, value in (
-            ("messaging_service_sid", draft.messaging_service_sid),
-            ("global_customer_id", draft.global_customer_id),
-        )
-        if value is not None
-    }
-    is_of_service = (
-        found.phone_number is not None
-        and draft.messaging_service_sid in (None, found.twilio_messaging_sid)
-        and draft.global_customer_id in (None, found.global_customer_id)
-    )
-    if not is_of_service:
-        raise NoSenderNumber(**named) if draft.sender_number is None else SenderNumberNotOwned(draft.sender_number)
-
-
-def _accepted(found: Any, *, caller: Caller, draft: Draft) -> Message:
-    """The message as it is accepted now."""
-    in_conversation = draft.client_conversation_id is not None
-    return Message(
-        id=found.id,
-        message_uuid=found.message_uuid,
-        bearer_id=caller.bearer_id,
-        conversation_id=found.conversation_id,
-        direction=OUTBOUND,
-        provider=found.provider,
-        messaging_service_id=found.messaging_service_id,
-        messaging_service_sid=found.twilio_messaging_sid,
-        sender_number=found.phone_number,
-        receiver_number=draft.receiver_number,
-        message_body=draft.message_body,
-        media_urls=draft.media_urls,
-        stored_media=[],
-        message_type=draft.message_type,
-        priority=draft.priority,
-        callback_url=draft.callback_url or found.conversation_callback_url or found.bearer_callback_url,
-        internal_status=MessageStatus.PENDING,
-        provider_status=None,
-        provider_rank=NO_RANK,
-        message_sid=None,
-        error_code=None,
-        error_description=None,
-        scheduled_at=draft.scheduled_at,
-        enqueued_at=found.now if draft.scheduled_at is None else None,
-        sent_at=None,
-        delivered_at=None,
-        failed_at=None,
-        created_at=found.now,
-        updated_at=found.now,
-        sequence=1,
-        due_at=draft.scheduled_at or found.now,
-        attempts=0,
-        first_claimed_at=None,
-        in_doubt=False,
-        check_at=None,
-        checks=0,
-        phone_number_type=None,
-        client_conversation_id=draft.client_conversation_id,
-        internal_conversation_id=found.internal_conversation_id if in_conversation else None,
-        global_id=found.global_id if in_conversation else None,
-    )
-
-
-def _event_parameters(message: Message, resource: pb.Message) -> Parameters:
+def event_parameters(message: Message, resource: pb.Message) -> Parameters:
+    """The parameters of `outbox.append_from` for the event that tells of the message as it is now."""
     event: event_pb2.Event = outbox.new_event(
         event_type=STATUS_UPDATE,
         bearer_id=message.bearer_id,

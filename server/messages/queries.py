@@ -2,14 +2,14 @@
 
 from dataclasses import fields
 
-from server import idempotency
 from server.events import outbox
 from server.messages.message import Message
 
 _OF_CONVERSATION = ("client_conversation_id", "internal_conversation_id", "global_id")
-_COLUMNS = tuple(f.name for f in fields(Message) if f.name not in (*_OF_CONVERSATION, "phone_number_type"))
+# The columns of the table that a Message holds.
+COLUMNS = tuple(f.name for f in fields(Message) if f.name not in (*_OF_CONVERSATION, "phone_number_type"))
 _SELECTED = ", ".join(
-    [*(f"m.{c}" for c in _COLUMNS), *(f"c.{c}" for c in _OF_CONVERSATION), "l.line_type AS phone_number_type"]
+    [*(f"m.{c}" for c in COLUMNS), *(f"c.{c}" for c in _OF_CONVERSATION), "l.line_type AS phone_number_type"]
 )
 _JOINED = """LEFT JOIN conversations c ON c.id = m.conversation_id
 LEFT JOIN line_types l
@@ -37,70 +37,6 @@ _SAVED = (
 )
 
 
-def _resolve(sender: str) -> str:
-    return f"""
-SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid, now() AS now,
-       b.callback_url AS bearer_callback_url,
-       c.id AS conversation_id, c.callback_url AS conversation_callback_url,
-       coalesce(c.internal_conversation_id, uuidv7()) AS internal_conversation_id,
-       coalesce(c.global_id, uuidv7()) AS global_id,
-       s.phone_number, s.provider, s.messaging_service_id, s.twilio_messaging_sid, s.global_customer_id,
-       k.fingerprint, k.response_encrypted
-FROM bearers b
-LEFT JOIN conversations c ON c.bearer_id = b.id AND c.client_conversation_id = %(client_conversation_id)s
-LEFT JOIN LATERAL ({sender}) s ON true
-LEFT JOIN idempotency_keys k ON k.bearer_id = b.id AND k.request_id = %(request_id)s
-     AND k.created_at >= now() - interval '24 hours'
-WHERE b.id = %(bearer_id)s
-"""
-
-
-_NUMBER_OF_SERVICE = """
-    SELECT n.phone_number, m.provider, m.id AS messaging_service_id, m.twilio_messaging_sid, cu.global_customer_id
-    FROM messaging_services m
-    JOIN customers cu ON cu.id = m.customer_id
-    JOIN twilio_numbers n ON n.messaging_service_id = m.id
-    WHERE {named} ORDER BY m.id, n.id LIMIT 1
-"""
-
-# All that a create needs to know, the ids it will use, and the answer it may have been given before.
-RESOLVE_BY_NUMBER = _resolve(_NUMBER_OF_SERVICE.format(named="n.phone_number = %(sender_number)s"))
-RESOLVE_BY_SERVICE = _resolve(_NUMBER_OF_SERVICE.format(named="m.twilio_messaging_sid = %(messaging_service_sid)s"))
-RESOLVE_BY_CUSTOMER = _resolve(_NUMBER_OF_SERVICE.format(named="cu.global_customer_id = %(global_customer_id)s"))
-
-
-CONVERSATION_IS_UNIQUE = "uq_conversations_bearer_id_client_conversation_id"
-
-
-def insert(*, with_request_id: bool, with_new_conversation: bool) -> str:
-    """The message, its first event, and where asked for its request id and its conversation: all or nothing.
-
-    Answers no row where the request id was taken meanwhile. Violates CONVERSATION_IS_UNIQUE where the conversation was
-    made meanwhile: skipping it instead would leave the request id with the answer of a message that is not there.
-    """
-    request = f"{idempotency.CLAIM} RETURNING 1" if with_request_id else "SELECT 1"
-    conversation = (
-        """INSERT INTO conversations
-    (bearer_id, client_conversation_id, internal_conversation_id, global_id, callback_url)
-    SELECT %(bearer_id)s, %(client_conversation_id)s, %(internal_conversation_id)s, %(global_id)s,
-           %(conversation_callback_url)s FROM request RETURNING id"""
-        if with_new_conversation
-        else "SELECT %(conversation_id)s::bigint AS id FROM request"
-    )
-    inserted = [c for c in _COLUMNS if c != "conversation_id"]
-    return f"""
-WITH request AS ({request}),
-conversation AS ({conversation}),
-message AS (
-    INSERT INTO messages (conversation_id, {", ".join(inserted)})
-    SELECT conversation.id, {", ".join(f"%({c})s" for c in inserted)} FROM conversation
-    RETURNING id
-),
-event AS ({outbox.append_from("message")})
-SELECT id FROM message
-"""
-
-
 GET = f"SELECT {_SELECTED} {_FROM} WHERE m.message_uuid = %(message_uuid)s"
 
 GET_OWN = f"{GET} AND m.bearer_id = %(bearer_id)s"
@@ -115,6 +51,17 @@ ORDER BY m.id DESC LIMIT %(limit)s
 """
 
 LIST_OWN = LIST.replace("WHERE ", "WHERE m.bearer_id = %(bearer_id)s AND ", 1)
+
+OWNS_CONVERSATION = """
+SELECT 1 FROM conversations
+WHERE id = %(conversation_id)s AND bearer_id = coalesce(%(owner_id)s, bearer_id)
+"""
+
+LIST_OF_CONVERSATION = f"""
+SELECT {_SELECTED} {_FROM}
+WHERE m.conversation_id = %(conversation_id)s AND m.id < coalesce(%(after_id)s, 9223372036854775807)
+ORDER BY m.id DESC LIMIT %(limit)s
+"""
 
 # Leases up to `limit` due messages of a lane. `was_in_doubt` tells that an earlier claim has no recorded outcome.
 CLAIM = f"""

@@ -16,6 +16,7 @@ from google.protobuf import empty_pb2
 from server.db import Database
 from server.encryption import Cipher
 from server.messages import callbacks, convert, messages
+from server.messages.create import create_message
 from server.messages.drafts import read_draft
 from server.messages.messages import MessageNotFound
 from server.notifications import Notifications
@@ -24,7 +25,7 @@ from server.providers.ports import MessageCallbackReader
 from server.rpc import answers, auth
 from server.rpc.callbacks import read_callback, signed_request
 from server.rpc.creates import request_key
-from server.validation import checking, parse_uuid
+from server.validation import check, checking, parse_uuid
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -44,7 +45,7 @@ class MessageService(message_service_pb2_grpc.MessageServiceServicer):
     ) -> message_pb2.Message:
         caller = auth.caller()
         draft = read_draft(request, now=datetime.now(UTC))
-        message, replayed = await messages.create_message(
+        message, replayed = await create_message(
             self._db,
             self._notifications,
             self._cipher,
@@ -76,6 +77,18 @@ class MessageService(message_service_pb2_grpc.MessageServiceServicer):
             sender_number=sender_number,
             receiver_number=receiver_number,
             page=Page(request),
+        )
+        await answers.paged(context, request, next_page_token)
+        return message_service_pb2.ListMessagesResponse(
+            messages=[convert.message_to_proto(message) for message in found], next_page_token=next_page_token
+        )
+
+    async def ListConversationMessages(
+        self, request: message_service_pb2.ListConversationMessagesRequest, context: Context
+    ) -> message_service_pb2.ListMessagesResponse:
+        check(request)
+        found, next_page_token = await messages.list_conversation_messages(
+            self._db, caller=auth.caller(), conversation_id=request.id, page=Page(request)
         )
         await answers.paged(context, request, next_page_token)
         return message_service_pb2.ListMessagesResponse(

@@ -17,8 +17,8 @@ from server.caller import BearerType, Caller
 from server.db import Database, Parameters, Row
 from server.encryption import Cipher
 from server.idempotency import RequestKey, fingerprint_of
+from server.messages.create import create_message as create
 from server.messages.drafts import read_draft
-from server.messages.messages import create_message as create
 from server.notifications import Notifications
 from tests.clients import CALLBACK_URL, Client, refusal, refused
 from tests.conftest import MakeClient
@@ -74,6 +74,9 @@ async def test_answer_has_every_documented_field(client: Client) -> None:
         callback_url=CALLBACK_URL,
         created_at=message.created_at,
         updated_at=message.created_at,
+        direction="outbound",
+        encoding="GSM-7",
+        segment_count=1,
     )
 
 
@@ -234,6 +237,8 @@ async def test_every_bad_field_is_named_at_once(client: Client) -> None:
             priority="x",
             messaging_service_sid="x" * 256,
             global_customer_id="x" * 256,
+            internal_conversation_id="x",
+            global_id="x",
         ),
     )
 
@@ -312,21 +317,21 @@ async def test_service_without_a_number_is_refused(client: Client, db: Database,
 async def test_conversation_is_made_once_and_found_again(client: Client, client_of: MakeClient, db: Database) -> None:
     other = await client_of()
     first, second = await create_message(client), await create_message(client)
-    elsewhere = await create_message(client, client_conversation_id="conversation-2")
-    of_other = await create_message(other)
+    elsewhere = await create_message(client, client_conversation_id="conversation-2", receiver_number="+12065550191")
+    of_other = await create_message(other, receiver_number="+12065550192")
 
     assert (first.internal_conversation_id, first.global_id) == (second.internal_conversation_id, second.global_id)
     assert len({m.internal_conversation_id for m in (first, elsewhere, of_other)}) == 3
     assert await count(db, "conversations") == 3
 
 
-async def test_message_may_have_no_conversation(client: Client, db: Database) -> None:
+async def test_message_without_a_conversation_begins_one(client: Client, db: Database) -> None:
     message = await create_message(client, client_conversation_id="")
 
     assert not message.HasField("client_conversation_id")
-    assert not message.HasField("internal_conversation_id")
-    assert not message.HasField("global_id")
-    assert await count(db, "conversations") == 0
+    assert message.internal_conversation_id
+    assert message.global_id
+    assert await count(db, "conversations") == 1
 
 
 @pytest.mark.parametrize("with_request_ids", [False, True])
@@ -345,11 +350,16 @@ async def test_concurrent_creates_of_one_new_conversation_are_all_accepted(
 
 
 async def test_callback_url_is_the_requests_then_the_conversations_then_the_bearers(client: Client) -> None:
+    own = "+12065550191"
     bearers = await create_message(client, client_conversation_id="plain")
-    requests = await create_message(client, client_conversation_id="own", callback_url="http://own.example/")
-    conversations = await create_message(client, client_conversation_id="own")
-    one_of_its_own = await create_message(client, client_conversation_id="own", callback_url="http://other.example/")
-    still_conversations = await create_message(client, client_conversation_id="own")
+    requests = await create_message(
+        client, receiver_number=own, client_conversation_id="own", callback_url="http://own.example/"
+    )
+    conversations = await create_message(client, receiver_number=own, client_conversation_id="own")
+    one_of_its_own = await create_message(
+        client, receiver_number=own, client_conversation_id="own", callback_url="http://other.example/"
+    )
+    still_conversations = await create_message(client, receiver_number=own, client_conversation_id="own")
     not_stored_later = await create_message(client, client_conversation_id="plain", callback_url="http://o.example/")
     still_bearers = await create_message(client, client_conversation_id="plain")
 
@@ -435,7 +445,8 @@ async def test_different_messages_with_one_request_id_leave_one(client: Client, 
 async def test_request_ids_are_each_bearers_own(client: Client, client_of: MakeClient) -> None:
     other = await client_of()
 
-    first, second = await create_message(client, request_id="once"), await create_message(other, request_id="once")
+    first = await create_message(client, request_id="once")
+    second = await create_message(other, request_id="once", receiver_number="+12065550191")
 
     assert first.message_uuid != second.message_uuid
 
