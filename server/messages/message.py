@@ -1,7 +1,7 @@
 """A message as a value, and what may become of it: pure, with the time as an argument."""
 
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter
 from uuid import UUID
 
@@ -17,6 +17,9 @@ OUTBOUND = "outbound"
 INBOUND = "inbound"
 
 GAVE_UP = "PROVIDER_UNAVAILABLE"
+
+# When the provider is asked about a message whose callbacks seem to have stopped.
+FIRST_CHECK_AFTER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ def reported(message: Message, report: MessageReport, *, now: datetime) -> Messa
     status = report.internal_status
     changed = replace(
         _handed_over(message, report),
+        check_at=None if status in FINAL else _next_check(message, now),
         provider_status=report.provider_status,
         provider_rank=report.rank,
         internal_status=status,
@@ -154,9 +158,17 @@ def _handed_over(message: Message, report: MessageReport) -> Message:
     return replace(_settled(message), message_sid=report.message_sid)
 
 
+def _next_check(message: Message, now: datetime) -> datetime:
+    """What is planned stays while nothing was asked: a message has news in quick succession, and moving an indexed time
+    with each would cost every index of the table a new entry."""
+    if message.check_at is not None and message.checks == 0:
+        return message.check_at
+    return now + FIRST_CHECK_AFTER
+
+
 def _settled(message: Message) -> Message:
-    """With nothing more to do, and one more event to tell of it."""
-    return replace(message, due_at=None, in_doubt=False, sequence=message.sequence + 1)
+    """With nothing more to do or to ask, and one more event to tell of it."""
+    return replace(message, due_at=None, in_doubt=False, check_at=None, checks=0, sequence=message.sequence + 1)
 
 
 def _describe(error: ProviderError) -> str:

@@ -1,6 +1,7 @@
 """What may become of a message: any order, repetition and loss of reports."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from server.messages.message import (
     FINAL,
+    FIRST_CHECK_AFTER,
     NO_RANK,
     Message,
     cancelled,
@@ -77,9 +79,12 @@ def a_message(**over: object) -> Message:
         attempts=1,
         first_claimed_at=START,
         in_doubt=True,
+        check_at=None,
+        checks=0,
         client_conversation_id=None,
         internal_conversation_id=None,
         global_id=None,
+        phone_number_type=None,
     )
     return replace(message, **over)  # type: ignore[arg-type]  # named in the tests
 
@@ -151,7 +156,53 @@ def test_reported_message_is_nobodys_to_send(arrival: tuple[tuple[str, ...], lis
         assert (message.message_sid, message.due_at, message.in_doubt) == ("SM1", None, False)
 
 
-@given(st.lists(st.sampled_from([*sorted(statuses._STATUSES), "new-word"]), max_size=12))
+ARRIVALS = st.lists(st.sampled_from([*sorted(statuses._STATUSES), "new-word"]), max_size=12)
+# What ends a message before the provider has told its sid.
+ENDS = st.sampled_from(
+    [
+        lambda message: refused(message, ProviderError("21211", "https://errors.example/21211"), now=START),
+        lambda message: given_up(message, now=START),
+        lambda message: cancelled(message, now=START),
+    ]
+)
+
+
+def is_to_be_checked(message: Message) -> bool:
+    return message.message_sid is not None and message.internal_status not in FINAL
+
+
+@given(ARRIVALS)
+def test_provider_is_asked_from_the_hand_over_to_a_final_status(arrived: list[str]) -> None:
+    for message in after(a_message(), arrived):
+        assert (message.check_at is not None) == is_to_be_checked(message)
+
+
+@given(end=ENDS, arrived=ARRIVALS)
+def test_provider_is_never_asked_about_a_message_that_ended_without_it(
+    end: Callable[[Message], Message], arrived: list[str]
+) -> None:
+    assert all(message.check_at is None for message in after(end(a_message()), arrived))
+
+
+@given(ARRIVALS, st.integers(min_value=1, max_value=7))
+def test_news_begins_the_asking_anew(arrived: list[str], checks: int) -> None:
+    asked = a_message(message_sid="SM1", due_at=None, in_doubt=False, check_at=START + timedelta(days=1), checks=checks)
+
+    for second, provider_status in enumerate(arrived, start=1):
+        now = START + timedelta(seconds=second)
+        changed = reported(asked, report(provider_status), now=now)
+        if changed is not None:
+            assert changed.checks == 0
+            assert changed.check_at == (now + FIRST_CHECK_AFTER if is_to_be_checked(changed) else None)
+
+
+def test_news_in_quick_succession_leave_the_first_check_where_it_is() -> None:
+    _, *history = after(a_message(), ["accepted", "queued", "sending", "sent"])
+
+    assert {message.check_at for message in history} == {START + timedelta(seconds=1) + FIRST_CHECK_AFTER}
+
+
+@given(ARRIVALS)
 def test_repeated_history_changes_nothing(arrived: list[str]) -> None:
     [*_, end] = after(a_message(), arrived)
 
