@@ -1,6 +1,7 @@
-"""What a process does beside its requests: a step that is repeated."""
+"""What a process does beside its requests: a step that is repeated, and at which pace it asks others."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -29,3 +30,26 @@ async def repeat(
         with suppress(TimeoutError):
             async with asyncio.timeout(every.total_seconds()):
                 await (asyncio.Event() if wake is None else wake).wait()
+
+
+class Pace:
+    """So many a second at most, evenly: each waits for its turn."""
+
+    def __init__(
+        self,
+        per_second: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._between = 1 / per_second
+        self._clock = clock
+        self._sleep = sleep
+        self._next = clock()
+
+    async def turn(self) -> None:
+        """Wait until it is the caller's turn."""
+        now = self._clock()
+        at = max(now, self._next)
+        self._next = at + self._between
+        await self._sleep(at - now)
