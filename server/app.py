@@ -47,7 +47,8 @@ from server.events.service import EventService
 from server.events.stream import Streams
 from server.messages.messages import LANES
 from server.messages.send import SendWorker
-from server.messages.service import MessageService, TwilioRequestService
+from server.messages.service import MessageService
+from server.messages.twilio_service import TwilioRequestService
 from server.notifications import Notifications
 from server.numbers import messaging_services
 from server.numbers.service import MessagingServiceService
@@ -174,7 +175,9 @@ def _add_services(
             db,
             notifications,
             registry.message_callback_reader(settings),
+            registry.inbound_message_reader(settings),
             public_base_url=settings.public_base_url,
+            unknown_sender_answer=settings.unknown_sender_answer,
         ),
         server,
     )

@@ -44,7 +44,7 @@ class FieldChecks:
 
     def phone_number(self, field: str, value: str) -> str:
         """The number in E.164, without a country code read as a US number; a bad one is answered as given."""
-        number = _e164(value)
+        number = e164(value)
         if number is None:
             self.add(field, "is not a possible phone number; give E.164, such as +12065550100")
             return value
@@ -109,7 +109,8 @@ def parse_uuid(value: str) -> UUID | None:
 
 # Few of our own numbers send most messages, and parsing one costs as much as a tenth of a create.
 @lru_cache(maxsize=4096)
-def _e164(value: str) -> str | None:
+def e164(value: str) -> str | None:
+    """The number in E.164, without a country code read as a US number; None where it is no possible number."""
     try:
         number = phonenumbers.parse(value, "US")
     except phonenumbers.NumberParseException:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -13,6 +14,7 @@ from server.messages import queries
 from server.messages.message import Message, reported
 from server.messages.messages import TRIES, TooManyChanges, save
 from server.notifications import Notifications
+from server.numbers import opt_outs
 from server.providers.ports import MessageCallback, MessageReport, MessageStatus, ProviderError
 
 log = structlog.get_logger()
@@ -46,6 +48,7 @@ async def apply_callback(
             _note_conflict(message, report)
             await db.execute(queries.KEEP_CALLBACK, {**raw, "message_id": message.id})
             return
+        await note_opt_out(db, message=message, error=report.error)
         try:
             if await save(db, notifications, changed, seen=message, statement=queries.SAVE_WITH_CALLBACK, more=raw):
                 return
@@ -57,8 +60,8 @@ async def apply_callback(
 
 async def apply_report(
     db: Database, notifications: Notifications, *, message: Message, report: MessageReport, now: datetime
-) -> None:
-    """Record what the provider answered about a message.
+) -> bool:
+    """Record what the provider answered about a message; False where it says nothing new.
 
     Raises psycopg.errors.UniqueViolation if the report's copy belongs to another message.
     """
@@ -72,13 +75,14 @@ async def apply_report(
                 message_sid=seen.message_sid,
                 second_message_sid=report.message_sid,
             )
-            return
+            return False
         changed = reported(seen, report, now=now)
         if changed is None:
-            return
+            return False
+        await note_opt_out(db, message=seen, error=report.error)
         if await save(db, notifications, changed, seen=seen):
             await apply_kept_callbacks(db, notifications, message=changed, now=now)
-            return
+            return True
         seen = await db.fetch_one(queries.GET, {"message_uuid": message.message_uuid}, class_row(Message))
     raise TooManyChanges("the message kept changing")
 
@@ -94,10 +98,23 @@ async def apply_kept_callbacks(db: Database, notifications: Notifications, *, me
             provider_status=row["provider_status"],
             internal_status=MessageStatus(row["internal_status"]),
             rank=row["provider_rank"],
-            error=ProviderError(row["error_code"], row["error_url"]) if row["error_code"] is not None else None,
+            error=_kept_error(row),
         )
         await apply_report(db, notifications, message=message, report=report, now=now)
         message = replace(message, provider_rank=max(message.provider_rank, report.rank))
+
+
+async def note_opt_out(db: Database, *, message: Message, error: ProviderError | None) -> None:
+    """Record the opt-out that a provider's error tells of.
+
+    To be called before the error is recorded, so that no crash between the two loses it; and only where the error is
+    news, so that a repeated report does not undo a START that came since.
+    """
+    if error is None or not error.recipient_opted_out or message.messaging_service_id is None:
+        return
+    await opt_outs.record_refusal(
+        db, messaging_service_id=message.messaging_service_id, phone_number=message.receiver_number
+    )
 
 
 async def find_by_sid(db: Database, *, provider: str, message_sid: str) -> Message | None:
@@ -137,6 +154,12 @@ def _note_conflict(message: Message, report: MessageReport) -> None:
         )
 
 
+def _kept_error(row: dict[str, Any]) -> ProviderError | None:
+    if row["error_code"] is None:
+        return None
+    return ProviderError(row["error_code"], row["error_url"], recipient_opted_out=row["recipient_opted_out"])
+
+
 def _callback_parameters(provider: str, report: MessageReport, body: str) -> Parameters:
     return {
         "provider": provider,
@@ -146,5 +169,6 @@ def _callback_parameters(provider: str, report: MessageReport, body: str) -> Par
         "callback_internal_status": report.internal_status,
         "callback_error_code": report.error.code if report.error else None,
         "callback_error_url": report.error.url if report.error else None,
+        "callback_recipient_opted_out": report.error is not None and report.error.recipient_opted_out,
         "callback_body": body,
     }

@@ -17,6 +17,7 @@ OUTBOUND = "outbound"
 INBOUND = "inbound"
 
 GAVE_UP = "PROVIDER_UNAVAILABLE"
+OPTED_OUT = "RECIPIENT_OPTED_OUT"
 
 # When the provider is asked about a message whose callbacks seem to have stopped.
 FIRST_CHECK_AFTER = timedelta(minutes=10)
@@ -137,6 +138,18 @@ def given_up(message: Message, *, now: datetime) -> Message:
         internal_status=MessageStatus.FAILED,
         error_code=GAVE_UP,
         error_description="The messaging provider did not accept the message within 24 hours.",
+        failed_at=now,
+        updated_at=now,
+    )
+
+
+def opted_out(message: Message, *, now: datetime) -> Message:
+    """The message after its receiver opted out before it was sent."""
+    return replace(
+        _settled(message),
+        internal_status=MessageStatus.FAILED,
+        error_code=OPTED_OUT,
+        error_description="The receiver opted out of messages from this sender before this one was sent.",
         failed_at=now,
         updated_at=now,
     )

@@ -130,10 +130,10 @@ async def save(
     return True
 
 
-def event_parameters(message: Message, resource: pb.Message) -> Parameters:
+def event_parameters(message: Message, resource: pb.Message, *, event_type: str = STATUS_UPDATE) -> Parameters:
     """The parameters of `outbox.append_from` for the event that tells of the message as it is now."""
     event: event_pb2.Event = outbox.new_event(
-        event_type=STATUS_UPDATE,
+        event_type=event_type,
         bearer_id=message.bearer_id,
         resource_uuid=message.message_uuid,
         sequence=message.sequence,

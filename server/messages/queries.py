@@ -4,18 +4,20 @@ from dataclasses import fields
 
 from server.events import outbox
 from server.messages.message import Message
+from server.numbers import opt_outs
 
 _OF_CONVERSATION = ("client_conversation_id", "internal_conversation_id", "global_id")
 # The columns of the table that a Message holds.
 COLUMNS = tuple(f.name for f in fields(Message) if f.name not in (*_OF_CONVERSATION, "phone_number_type"))
-_SELECTED = ", ".join(
+# What makes a Message of a row `m` of messages, and where it comes from.
+SELECTED = ", ".join(
     [*(f"m.{c}" for c in COLUMNS), *(f"c.{c}" for c in _OF_CONVERSATION), "l.line_type AS phone_number_type"]
 )
-_JOINED = """LEFT JOIN conversations c ON c.id = m.conversation_id
+JOINED = """LEFT JOIN conversations c ON c.id = m.conversation_id
 LEFT JOIN line_types l
      ON l.phone_number = CASE m.direction WHEN 'inbound' THEN m.sender_number ELSE m.receiver_number END
 """
-_FROM = f"FROM messages m {_JOINED}"
+_FROM = f"FROM messages m {JOINED}"
 
 # What a save may change; the rest of a message is as it was created.
 _SAVED = (
@@ -37,14 +39,14 @@ _SAVED = (
 )
 
 
-GET = f"SELECT {_SELECTED} {_FROM} WHERE m.message_uuid = %(message_uuid)s"
+GET = f"SELECT {SELECTED} {_FROM} WHERE m.message_uuid = %(message_uuid)s"
 
 GET_OWN = f"{GET} AND m.bearer_id = %(bearer_id)s"
 
-GET_BY_SID = f"SELECT {_SELECTED} {_FROM} WHERE m.provider = %(provider)s AND m.message_sid = %(message_sid)s"
+GET_BY_SID = f"SELECT {SELECTED} {_FROM} WHERE m.provider = %(provider)s AND m.message_sid = %(message_sid)s"
 
 LIST = f"""
-SELECT {_SELECTED} {_FROM}
+SELECT {SELECTED} {_FROM}
 WHERE m.sender_number = %(sender_number)s AND m.receiver_number = %(receiver_number)s
   AND m.id < coalesce(%(after_id)s, 9223372036854775807)
 ORDER BY m.id DESC LIMIT %(limit)s
@@ -58,12 +60,13 @@ WHERE id = %(conversation_id)s AND bearer_id = coalesce(%(owner_id)s, bearer_id)
 """
 
 LIST_OF_CONVERSATION = f"""
-SELECT {_SELECTED} {_FROM}
+SELECT {SELECTED} {_FROM}
 WHERE m.conversation_id = %(conversation_id)s AND m.id < coalesce(%(after_id)s, 9223372036854775807)
 ORDER BY m.id DESC LIMIT %(limit)s
 """
 
-# Leases up to `limit` due messages of a lane. `was_in_doubt` tells that an earlier claim has no recorded outcome.
+# Leases up to `limit` due messages of a lane. `was_in_doubt` tells that an earlier claim has no recorded outcome,
+# `recipient_opted_out` that the receiver takes no messages of the messaging service any more.
 CLAIM = f"""
 WITH due AS (
     SELECT id FROM messages WHERE priority = %(priority)s AND due_at <= now()
@@ -76,7 +79,8 @@ m AS (
     FROM due WHERE messages.id = due.id
     RETURNING messages.*, old.in_doubt AS was_in_doubt
 )
-SELECT {_SELECTED}, m.was_in_doubt FROM m {_JOINED}
+SELECT {SELECTED}, m.was_in_doubt, {opt_outs.exists("m", contact="receiver_number")} AS recipient_opted_out
+FROM m {JOINED}
 """
 
 _SAVE = f"""
@@ -91,11 +95,13 @@ event AS ({outbox.append_from("saved")})
 SAVE = f"WITH {_SAVE} SELECT id FROM saved"
 
 _CALLBACK_COLUMNS = (
-    "message_id, provider, message_sid, provider_status, provider_rank, internal_status, error_code, error_url, body"
+    "message_id, provider, message_sid, provider_status, provider_rank, internal_status, error_code, error_url, "
+    "recipient_opted_out, body"
 )
 _CALLBACK_VALUES = (
     "%(provider)s, %(callback_message_sid)s, %(callback_provider_status)s, %(callback_provider_rank)s, "
-    "%(callback_internal_status)s, %(callback_error_code)s, %(callback_error_url)s, %(callback_body)s"
+    "%(callback_internal_status)s, %(callback_error_code)s, %(callback_error_url)s, "
+    "%(callback_recipient_opted_out)s, %(callback_body)s"
 )
 
 SAVE_WITH_CALLBACK = f"""
@@ -110,7 +116,7 @@ KEEP_CALLBACK = f"INSERT INTO message_callbacks ({_CALLBACK_COLUMNS}) VALUES (%(
 TAKE_UNMATCHED_CALLBACKS = """
 UPDATE message_callbacks SET message_id = %(message_id)s
 WHERE provider = %(provider)s AND message_sid = %(message_sid)s AND message_id IS NULL
-RETURNING provider_status, provider_rank, internal_status, error_code, error_url
+RETURNING provider_status, provider_rank, internal_status, error_code, error_url, recipient_opted_out
 """
 
 # Begins the lease of a claim anew; touches no row if the message is settled or another worker's.

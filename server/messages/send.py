@@ -17,8 +17,8 @@ from psycopg.rows import dict_row
 
 from server.db import Database
 from server.messages import queries
-from server.messages.callbacks import apply_report
-from server.messages.message import Message, given_up, refused
+from server.messages.callbacks import apply_report, note_opt_out
+from server.messages.message import Message, given_up, opted_out, refused
 from server.messages.messages import LANES, save
 from server.messages.retry import GIVE_UP_AFTER, RESOLVE_AFTER, delay_after
 from server.notifications import Notifications
@@ -49,6 +49,8 @@ class Claim:
 
     message: Message
     was_in_doubt: bool
+    # Meanwhile: the create of a message to somebody who has is refused.
+    recipient_opted_out: bool
     # The monotonic clock before the claim was asked for: the lease ends no sooner than LEASE after it.
     began: float
 
@@ -115,7 +117,15 @@ class SendWorker:
         parameters = {"priority": self._priority, "limit": limit, "lease": LEASE}
         began = self._clock()
         rows = await self._db.fetch_all(queries.CLAIM, parameters, dict_row)
-        return [Claim(was_in_doubt=row.pop("was_in_doubt"), message=Message(**row), began=began) for row in rows]
+        return [
+            Claim(
+                was_in_doubt=row.pop("was_in_doubt"),
+                recipient_opted_out=row.pop("recipient_opted_out"),
+                message=Message(**row),
+                began=began,
+            )
+            for row in rows
+        ]
 
     async def _handle(self, claim: Claim) -> None:
         """Send one message and record what came of it. What fails here leaves the lease to run out."""
@@ -154,6 +164,8 @@ class SendWorker:
             leased_at = self._clock()
             if not await self._renew(message):
                 return "settled_meanwhile"
+        if claim.recipient_opted_out:
+            return await asyncio.shield(self._drop(message))
         if self._clock() - leased_at > (LEASE - _CALL_AT_MOST).total_seconds():
             return "too_late_in_lease"
         try:
@@ -189,7 +201,12 @@ class SendWorker:
             return "copy_taken"
         return "accepted"
 
+    async def _drop(self, message: Message) -> str:
+        await save(self._db, self._notifications, opted_out(message, now=datetime.now(UTC)), seen=message)
+        return "recipient_opted_out"
+
     async def _record_refusal(self, message: Message, failure: ProviderRejected) -> None:
+        await note_opt_out(self._db, message=message, error=failure.error)
         await save(self._db, self._notifications, refused(message, failure.error, now=datetime.now(UTC)), seen=message)
 
     async def _record_unavailable(self, message: Message, failure: ProviderUnavailable) -> str:

@@ -1,4 +1,4 @@
-"""gRPC handlers of messages and of Twilio's callbacks about them."""
+"""gRPC handlers of messages."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,28 +8,22 @@ from commonservices.v1 import (
     message_pb2,
     message_service_pb2,
     message_service_pb2_grpc,
-    twilio_request_service_pb2_grpc,
 )
-from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 
 from server.db import Database
 from server.encryption import Cipher
-from server.messages import callbacks, convert, messages
+from server.messages import convert, messages
 from server.messages.create import create_message
 from server.messages.drafts import read_draft
 from server.messages.messages import MessageNotFound
 from server.notifications import Notifications
 from server.paging import Page
-from server.providers.ports import MessageCallbackReader
 from server.rpc import answers, auth
-from server.rpc.callbacks import read_callback, signed_request
 from server.rpc.creates import request_key
 from server.validation import check, checking, parse_uuid
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_STATUS_PATH = "/api/v1/twilio_requests/webhook_message_updates"
 
 
 class MessageService(message_service_pb2_grpc.MessageServiceServicer):
@@ -109,28 +103,3 @@ class MessageService(message_service_pb2_grpc.MessageServiceServicer):
             now=datetime.now(UTC),
         )
         return empty_pb2.Empty()
-
-
-class TwilioRequestService(twilio_request_service_pb2_grpc.TwilioRequestServiceServicer):
-    """What Twilio posts about messages."""
-
-    def __init__(
-        self, db: Database, notifications: Notifications, reader: MessageCallbackReader, *, public_base_url: str
-    ) -> None:
-        self._db = db
-        self._notifications = notifications
-        self._reader = reader
-        self._public_base_url = public_base_url
-
-    async def UpdateMessageStatus(self, request: httpbody_pb2.HttpBody, context: Context) -> httpbody_pb2.HttpBody:
-        signed = signed_request(request, context, public_base_url=self._public_base_url, path=_STATUS_PATH)
-        callback = read_callback(self._reader.read, signed)
-        await callbacks.apply_callback(
-            self._db,
-            self._notifications,
-            provider="twilio",
-            callback=callback,
-            body=request.data.decode(),
-            now=datetime.now(UTC),
-        )
-        return httpbody_pb2.HttpBody(content_type="text/xml", data=b"<Response/>")

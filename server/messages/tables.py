@@ -100,6 +100,7 @@ class MessageCallbackRow(Base):
     internal_status: Mapped[str]
     error_code: Mapped[str | None]
     error_url: Mapped[str | None]
+    recipient_opted_out: Mapped[bool] = mapped_column(server_default="false")
     body: Mapped[str]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

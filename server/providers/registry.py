@@ -6,7 +6,7 @@ configured.
 """
 
 from server.config import Settings
-from server.providers.ports import MessageCallbackReader, MessageSender
+from server.providers.ports import InboundMessageReader, MessageCallbackReader, MessageSender
 
 
 def message_providers(settings: Settings) -> frozenset[str]:
@@ -34,3 +34,10 @@ def message_callback_reader(settings: Settings) -> MessageCallbackReader:
     from server.providers.twilio.callback import TwilioMessageCallbackReader
 
     return TwilioMessageCallbackReader(auth_token=settings.twilio_auth_token.get_secret_value())
+
+
+def inbound_message_reader(settings: Settings) -> InboundMessageReader:
+    """Twilio's callbacks of messages to our numbers."""
+    from server.providers.twilio.inbound import TwilioInboundMessageReader
+
+    return TwilioInboundMessageReader(auth_token=settings.twilio_auth_token.get_secret_value())

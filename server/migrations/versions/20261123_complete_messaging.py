@@ -153,6 +153,9 @@ def upgrade() -> None:
     op.add_column("messages", sa.Column("stored_media", sa.ARRAY(sa.Text()), server_default="{}", nullable=False))
     op.add_column("messages", sa.Column("check_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("messages", sa.Column("checks", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column(
+        "message_callbacks", sa.Column("recipient_opted_out", sa.Boolean(), server_default="false", nullable=False)
+    )
     op.drop_index(op.f("ix_messages_conversation_id"), table_name="messages")
     op.create_index("ix_messages_conversation_id", "messages", ["conversation_id", "id"], unique=False)
     op.create_index(
@@ -262,6 +265,7 @@ def downgrade() -> None:
     op.drop_index("ix_messages_check", table_name="messages", postgresql_where="check_at IS NOT NULL")
     op.drop_index("ix_messages_conversation_id", table_name="messages")
     op.create_index(op.f("ix_messages_conversation_id"), "messages", ["conversation_id"], unique=False)
+    op.drop_column("message_callbacks", "recipient_opted_out")
     op.drop_column("messages", "checks")
     op.drop_column("messages", "check_at")
     op.drop_column("messages", "stored_media")
