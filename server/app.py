@@ -15,6 +15,8 @@ from commonservices.v1 import (
     api_key_service_pb2_grpc,
     bearer_service_pb2,
     bearer_service_pb2_grpc,
+    customer_service_pb2,
+    customer_service_pb2_grpc,
     event_service_pb2,
     event_service_pb2_grpc,
     message_service_pb2,
@@ -51,6 +53,7 @@ from server.messages.service import MessageService
 from server.messages.twilio_service import TwilioRequestService
 from server.notifications import Notifications
 from server.numbers import messaging_services
+from server.numbers.customer_service import CustomerService
 from server.numbers.service import MessagingServiceService
 from server.providers import registry
 from server.rpc.auth import Gate
@@ -145,6 +148,7 @@ SERVICES = tuple(
     for module, name in (
         (api_key_service_pb2, "ApiKeyService"),
         (bearer_service_pb2, "BearerService"),
+        (customer_service_pb2, "CustomerService"),
         (event_service_pb2, "EventService"),
         (message_service_pb2, "MessageService"),
         (messaging_service_service_pb2, "MessagingServiceService"),
@@ -164,8 +168,9 @@ def _add_services(
         BearerService(db, cipher, enable_endpoint=endpoints.enable, disable_endpoints=endpoints.disable_all), server
     )
     messaging_service_service_pb2_grpc.add_MessagingServiceServiceServicer_to_server(
-        MessagingServiceService(db, cipher), server
+        MessagingServiceService(db, cipher, providers=registry.message_providers(settings)), server
     )
+    customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerService(db, cipher), server)
     message_service_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(db, notifications, cipher), server)
     webhook_delivery_service_pb2_grpc.add_WebhookDeliveryServiceServicer_to_server(
         WebhookDeliveryService(db, notifications), server
@@ -269,7 +274,6 @@ async def seed_local(settings: DatabaseSettings, *, numbers: Sequence[str], twil
                     name="local",
                     global_customer_id="local",
                     twilio_messaging_sid=twilio_messaging_sid,
-                    bandwidth_messaging_sid=None,
                     phone_numbers=numbers,
                 )
         except messaging_services.MessagingServiceExists:

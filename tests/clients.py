@@ -9,6 +9,7 @@ import pytest
 from commonservices.v1 import (
     api_key_service_pb2_grpc,
     bearer_service_pb2_grpc,
+    customer_service_pb2_grpc,
     event_service_pb2_grpc,
     message_service_pb2_grpc,
     messaging_service_service_pb2_grpc,
@@ -37,6 +38,7 @@ class Client:
     api_keys: "api_key_service_pb2_grpc.ApiKeyServiceAsyncStub"
     bearers: "bearer_service_pb2_grpc.BearerServiceAsyncStub"
     messaging_services: "messaging_service_service_pb2_grpc.MessagingServiceServiceAsyncStub"
+    customers: "customer_service_pb2_grpc.CustomerServiceAsyncStub"
     messages: "message_service_pb2_grpc.MessageServiceAsyncStub"
     events: "event_service_pb2_grpc.EventServiceAsyncStub"
     deliveries: "webhook_delivery_service_pb2_grpc.WebhookDeliveryServiceAsyncStub"
@@ -84,6 +86,7 @@ def client_with(channel: grpc.aio.Channel, *, bearer_id: int, token: str, signin
         api_keys=api_key_service_pb2_grpc.ApiKeyServiceStub(channel),
         bearers=bearer_service_pb2_grpc.BearerServiceStub(channel),
         messaging_services=messaging_service_service_pb2_grpc.MessagingServiceServiceStub(channel),
+        customers=customer_service_pb2_grpc.CustomerServiceStub(channel),
         messages=message_service_pb2_grpc.MessageServiceStub(channel),
         events=event_service_pb2_grpc.EventServiceStub(channel),
         deliveries=webhook_delivery_service_pb2_grpc.WebhookDeliveryServiceStub(channel),

@@ -19,7 +19,11 @@ async def make_messaging_service(
     *,
     name: str = "school",
     global_customer_id: str = "customer",
-    twilio_messaging_sid: str = SERVICE_SID,
+    twilio_messaging_sid: str | None = SERVICE_SID,
+    bandwidth_messaging_sid: str | None = None,
+    provider: str = "twilio",
+    is_k12_pool: bool = False,
+    bearer_id: int | None = None,
     phone_numbers: Sequence[str] = (SENDER, "+12065550101"),
 ) -> messaging_services.MessagingService:
     """A messaging service with numbers to send from."""
@@ -29,7 +33,10 @@ async def make_messaging_service(
             name=name,
             global_customer_id=global_customer_id,
             twilio_messaging_sid=twilio_messaging_sid,
-            bandwidth_messaging_sid=None,
+            bandwidth_messaging_sid=bandwidth_messaging_sid,
+            provider=provider,
+            is_k12_pool=is_k12_pool,
+            bearer_id=bearer_id,
             phone_numbers=phone_numbers,
         )
 
