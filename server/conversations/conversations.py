@@ -1,0 +1,171 @@
+"""Conversations: made, read and changed by their bearer, under any of their four ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.caller import Caller
+from server.conversations import participants, queries
+from server.conversations.drafts import ConversationDraft
+from server.conversations.keys import ConversationKey, ConversationNotFound
+from server.conversations.participants import Participant
+from server.conversations.tables import ConversationRow
+from server.db import violated_constraint
+from server.errors import AlreadyExists
+from server.numbers.selection import NoSenderNumber, SenderNumberNotOwned
+from server.numbers.tables import CustomerRow, MessagingServiceRow
+from server.paging import Page
+
+_CLIENT_ID_IS_UNIQUE = "uq_conversations_bearer_id_client_conversation_id"
+
+
+class ConversationExists(AlreadyExists):
+    """The bearer has a conversation with this id."""
+
+    reason = "CONVERSATION_EXISTS"
+
+    def __init__(self, client_conversation_id: str) -> None:
+        super().__init__(
+            f"there is a conversation with client_conversation_id {client_conversation_id}",
+            client_conversation_id=client_conversation_id,
+        )
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation with what it sends from and who is in it, in the order of joining."""
+
+    row: ConversationRow
+    messaging_service_uuid: UUID | None
+    global_customer_id: str | None
+    participants: Sequence[Participant]
+
+
+async def create_conversation(tx: AsyncSession, *, caller: Caller, draft: ConversationDraft) -> Conversation:
+    """A new conversation of the caller's, its contacts paired where it says what to send from: all or nothing."""
+    service_id = await _find_service(tx, draft, conversation=None)
+    await participants.lock_contacts(tx, draft)
+    row = ConversationRow(
+        bearer_id=caller.bearer_id,
+        client_conversation_id=draft.client_conversation_id,
+        callback_url=draft.callback_url,
+        messaging_service_id=service_id,
+    )
+    tx.add(row)
+    await _flush(tx, draft)
+    await participants.add_participants(tx, conversation=row, draft=draft)
+    return await _get(tx, row)
+
+
+async def get_conversation(tx: AsyncSession, *, caller: Caller, key: ConversationKey) -> Conversation:
+    """A conversation of the caller's; any for an Admin, but its own by the id that is unique for one bearer only."""
+    return await _get(tx, await find_conversation(tx, caller=caller, key=key))
+
+
+async def list_conversations(tx: AsyncSession, *, caller: Caller, page: Page) -> tuple[Sequence[Conversation], str]:
+    """A page of the caller's conversations, everybody's for an Admin, newest first."""
+    query = select(ConversationRow).order_by(ConversationRow.id.desc()).limit(page.limit)
+    if caller.owner_id is not None:
+        query = query.where(ConversationRow.bearer_id == caller.owner_id)
+    if page.after_id is not None:
+        query = query.where(ConversationRow.id < page.after_id)
+    rows, next_page_token = page.cut((await tx.scalars(query)).all())
+    return await _complete(tx, rows), next_page_token
+
+
+async def update_conversation(
+    tx: AsyncSession, *, caller: Caller, key: ConversationKey, draft: ConversationDraft
+) -> Conversation:
+    """Set what is given, and have the participants that are given in it and paired: all or nothing."""
+    row = await find_conversation(tx, caller=caller, key=key, lock=True)
+    service_id = await _find_service(tx, draft, conversation=row)
+    await participants.lock_contacts(tx, draft)
+    await participants.add_participants(tx, conversation=row, draft=draft)
+    # Last, because another client_conversation_id excludes messages to the conversation, and those that have a
+    # participant or a pairing of it in hand would be waited for.
+    row.client_conversation_id = draft.client_conversation_id or row.client_conversation_id
+    row.callback_url = draft.callback_url or row.callback_url
+    row.messaging_service_id = service_id
+    row.updated_at = func.now()
+    await _flush(tx, draft)
+    return await _get(tx, row)
+
+
+async def find_conversation(
+    tx: AsyncSession, *, caller: Caller, key: ConversationKey, lock: bool = False
+) -> ConversationRow:
+    """The conversation of a key; locked until the transaction ends where it is about to change."""
+    query = select(ConversationRow).where(getattr(ConversationRow, key.name) == key.parameter())
+    owner_id = caller.bearer_id if key.name == "client_conversation_id" else caller.owner_id
+    if owner_id is not None:
+        query = query.where(ConversationRow.bearer_id == owner_id)
+    row = await tx.scalar(query.with_for_update(key_share=True) if lock else query)
+    if row is None:
+        raise ConversationNotFound(key)
+    return row
+
+
+async def _find_service(
+    tx: AsyncSession, draft: ConversationDraft, *, conversation: ConversationRow | None
+) -> int | None:
+    """The id of the messaging service that is named, else of the conversation's, else of the sender number's.
+
+    Raises NoSenderNumber or SenderNumberNotOwned where there is no such service, or the number is not one of it.
+    """
+    connection = await tx.connection()
+    parameters = {
+        "conversation_id": conversation.id if conversation else None,
+        "service_id": conversation.messaging_service_id if conversation else None,
+        "sender_number": draft.sender_number,
+        "messaging_service_sid": draft.messaging_service_sid,
+        "global_customer_id": draft.global_customer_id,
+    }
+    found = (await connection.exec_driver_sql(queries.FIND_SERVICE, parameters)).one()
+    service_id: int | None = found.service_id
+    named = draft.named_service
+    is_named = not named or (service_id is not None and draft.global_customer_id in (None, found.global_customer_id))
+    if draft.sender_number is None:
+        if not is_named:
+            raise NoSenderNumber(**named)
+        return service_id
+    is_of_service = service_id == found.service_id_of_number or found.number_is_of_pool
+    if found.service_id_of_number is None or not is_named or (named and not is_of_service):
+        raise SenderNumberNotOwned(draft.sender_number)
+    of_number: int = found.service_id_of_number
+    return service_id if service_id is not None and is_of_service else of_number
+
+
+async def _flush(tx: AsyncSession, draft: ConversationDraft) -> None:
+    try:
+        await tx.flush()
+    except IntegrityError as error:
+        if violated_constraint(error) != _CLIENT_ID_IS_UNIQUE:
+            raise
+        assert draft.client_conversation_id is not None, "only one that is given can be taken"
+        raise ConversationExists(draft.client_conversation_id) from error
+
+
+async def _get(tx: AsyncSession, row: ConversationRow) -> Conversation:
+    [conversation] = await _complete(tx, [row])
+    return conversation
+
+
+async def _complete(tx: AsyncSession, rows: Sequence[ConversationRow]) -> list[Conversation]:
+    """The conversations with their services and participants as they are stored now, two queries for all of them."""
+    ids = [row.id for row in rows]
+    query = (
+        select(ConversationRow, MessagingServiceRow.uuid, CustomerRow.global_customer_id)
+        .outerjoin(MessagingServiceRow, MessagingServiceRow.id == ConversationRow.messaging_service_id)
+        .outerjoin(CustomerRow, CustomerRow.id == MessagingServiceRow.customer_id)
+        .where(ConversationRow.id.in_(ids))
+        .execution_options(populate_existing=True)
+    )
+    found = {row.id: (row, uuid, customer) for row, uuid, customer in await tx.execute(query)}
+    members: dict[int, list[Participant]] = {conversation_id: [] for conversation_id in ids}
+    for participant in await participants.participants_of(tx, ids):
+        members[participant.conversation.id].append(participant)
+    return [Conversation(*found[conversation_id], members[conversation_id]) for conversation_id in ids]
