@@ -85,6 +85,7 @@ async def start_worker(live: Settings, tmp_path: Path) -> AsyncIterator[StartWor
         "ENCRYPTION_KEYS": ",".join(key.get_secret_value() for key in live.encryption_keys),
         "TWILIO_ACCOUNT_SID": live.twilio_account_sid,
         "TWILIO_AUTH_TOKEN": live.twilio_auth_token.get_secret_value(),
+        "STORAGE_URL": live.storage_url,
         "TWILIO_API_BASE_URL": str(live.twilio_api_base_url),
         "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
     }

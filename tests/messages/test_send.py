@@ -65,6 +65,7 @@ async def test_message_is_delivered_and_every_change_told(
     assert taken["media_urls"] == list(message.media_urls)
     assert taken["status_callback"] == (
         f"{live.public_base_url}/api/v1/twilio_requests/webhook_message_updates?message_uuid={message.message_uuid}"
+        "#rc=5&rp=all"
     )
     assert (row.message_sid, row.internal_status, row.provider_status) == (taken["sid"], "delivered", "delivered")
     assert [m.provider_status for m in told if m.message_sid] == sorted(

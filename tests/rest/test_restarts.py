@@ -31,6 +31,7 @@ async def api_process(settings: Settings, target: str) -> AsyncIterator[asyncio.
         "ENCRYPTION_KEYS": ",".join(key.get_secret_value() for key in settings.encryption_keys),
         "TWILIO_ACCOUNT_SID": settings.twilio_account_sid,
         "TWILIO_AUTH_TOKEN": settings.twilio_auth_token.get_secret_value(),
+        "STORAGE_URL": settings.storage_url,
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "server", "api", "--listen", target),
