@@ -6,6 +6,7 @@ from uuid import UUID
 
 from twilio.base.exceptions import TwilioException
 
+from server.providers.http import NoAnswer, NotReached
 from server.providers.ports import (
     MessageReport,
     OutboundMessage,
@@ -15,7 +16,7 @@ from server.providers.ports import (
     ProviderUnavailable,
 )
 from server.providers.twilio import statuses
-from server.providers.twilio.client import NoAnswer, NotReached, Refusal, TwilioClient
+from server.providers.twilio.client import Refusal, TwilioClient
 
 if TYPE_CHECKING:
     from twilio.rest.api.v2010.account.message import MessageInstance

@@ -6,7 +6,6 @@ Importing this imports the SDK and aiohttp, half a second that processes which o
 import json
 import logging
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,8 +14,7 @@ from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
 
-# Includes the wait for a free connection of the pool.
-_CONNECT_SECONDS = 5
+from server.providers.http import NoAnswer, exchange, open_session, retry_after
 
 
 class Refusal(Exception):
@@ -29,14 +27,6 @@ class Refusal(Exception):
         self.retry_after = retry_after
 
 
-class NotReached(Exception):
-    """No connection came about, so nothing was sent."""
-
-
-class NoAnswer(Exception):
-    """The request was, or may have been, sent; no answer that can be read came back."""
-
-
 class TwilioHttp(AsyncHttpClient):  # type: ignore[misc] # the SDK publishes no types
     """The SDK's transport, ours because `AsyncTwilioHttpClient` cannot be made to do three things.
 
@@ -46,15 +36,7 @@ class TwilioHttp(AsyncHttpClient):  # type: ignore[misc] # the SDK publishes no 
 
     def __init__(self, *, connections: int, timeout: timedelta) -> None:
         super().__init__(logging.getLogger(__name__), is_async=True)
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(
-                total=timeout.total_seconds() + _CONNECT_SECONDS,
-                connect=_CONNECT_SECONDS,
-                sock_read=timeout.total_seconds(),
-            ),
-            connector=aiohttp.TCPConnector(limit=connections),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._session = open_session(connections=connections, timeout=timeout)
 
     async def request(
         self,
@@ -70,7 +52,7 @@ class TwilioHttp(AsyncHttpClient):  # type: ignore[misc] # the SDK publishes no 
         """Raises Refusal, NotReached or NoAnswer."""
         assert auth is not None, "the client below has credentials"
         authorization = {"Authorization": aiohttp.encode_basic_auth(*auth)}
-        try:
+        with exchange():
             async with self._session.request(
                 method,
                 url,
@@ -80,15 +62,11 @@ class TwilioHttp(AsyncHttpClient):  # type: ignore[misc] # the SDK publishes no 
                 allow_redirects=allow_redirects,
             ) as answer:
                 response = Response(answer.status, await answer.text(), answer.headers)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotReached(type(error).__name__) from error
-        except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
-            raise NoAnswer(type(error).__name__) from error
         if not 200 <= response.status_code < 300:
             raise Refusal(
                 status=response.status_code,
                 code=_error_code(response.text),
-                retry_after=_retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC)),
+                retry_after=retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC)),
             )
         if response.text and _json_object(response.text) is None:
             raise NoAnswer("the answer is not a JSON object")
@@ -134,17 +112,3 @@ def _error_code(text: str) -> int | None:
     body = _json_object(text)
     code = None if body is None else body.get("code")
     return code if isinstance(code, int) else None
-
-
-def _retry_after(value: str | None, *, now: datetime) -> timedelta | None:
-    """Seconds or an HTTP date; a value that is neither says nothing."""
-    if value is None:
-        return None
-    if value.isdecimal():
-        # More digits than any wait that could be granted.
-        return timedelta(seconds=int(value[:10]))
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, IndexError, OverflowError):
-        return None
-    return max(at.replace(tzinfo=at.tzinfo or UTC) - now, timedelta(0))

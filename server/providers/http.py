@@ -1,0 +1,57 @@
+"""What every provider's HTTP has in common: a pool with timeouts, two ways to go without an answer, and Retry-After."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+
+# Includes the wait for a free connection of the pool.
+_CONNECT_SECONDS = 5
+
+
+class NotReached(Exception):
+    """No connection came about, so nothing was sent."""
+
+
+class NoAnswer(Exception):
+    """The request was, or may have been, sent; no answer that can be read came back."""
+
+
+def open_session(*, connections: int, timeout: timedelta) -> aiohttp.ClientSession:
+    """A pool of connections, which holds nobody longer than `timeout` and the wait for a connection."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(
+            total=timeout.total_seconds() + _CONNECT_SECONDS,
+            connect=_CONNECT_SECONDS,
+            sock_read=timeout.total_seconds(),
+        ),
+        connector=aiohttp.TCPConnector(limit=connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+@contextmanager
+def exchange() -> Iterator[None]:
+    """Around a request and the reading of its answer. Raises NotReached or NoAnswer; their texts hold no URL."""
+    try:
+        yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise NotReached(type(error).__name__) from error
+    except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
+        raise NoAnswer(type(error).__name__) from error
+
+
+def retry_after(value: str | None, *, now: datetime) -> timedelta | None:
+    """What a Retry-After says, seconds or an HTTP date; a value that is neither says nothing."""
+    if value is None:
+        return None
+    if value.isdecimal():
+        # More digits than any wait that could be granted.
+        return timedelta(seconds=int(value[:10]))
+    try:
+        at = parsedate_to_datetime(value)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    return max(at.replace(tzinfo=at.tzinfo or UTC) - now, timedelta(0))
