@@ -39,6 +39,12 @@ class Unauthenticated(DomainError):
     """The caller is not known."""
 
 
+class Challenged(Unauthenticated):
+    """The caller is not known, and says who it is only when asked to: REST answers 401 and WWW-Authenticate."""
+
+    challenge: ClassVar[str]
+
+
 class ResourceExhausted(DomainError):
     """A limit of the caller's is reached."""
 

@@ -240,5 +240,9 @@ class SignatureInvalid(Exception):
     """The callback was not signed by the provider's account."""
 
 
+class CredentialsMissing(SignatureInvalid):
+    """The callback says nothing of who sent it, as a provider's first try does that gives credentials when asked."""
+
+
 class CallbackMalformed(Exception):
     """The callback is signed, but lacks what it must say; the text names it."""

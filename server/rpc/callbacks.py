@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 import grpc.aio
 from google.api import httpbody_pb2
 
-from server.errors import FieldViolation, InvalidArgument, PermissionDenied
-from server.providers.ports import CallbackMalformed, SignatureInvalid, SignedRequest
+from server.errors import Challenged, FieldViolation, InvalidArgument, PermissionDenied
+from server.providers.ports import CallbackMalformed, CredentialsMissing, SignatureInvalid, SignedRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Read = TypeVar("Read")
@@ -17,6 +17,13 @@ class CallbackSignatureInvalid(PermissionDenied):
     """The callback is not from the provider's account."""
 
     reason = "SIGNATURE_INVALID"
+
+
+class CallbackCredentialsMissing(Challenged):
+    """The callback came without credentials; its sender repeats it with them once it is asked for them."""
+
+    reason = "CREDENTIALS_MISSING"
+    challenge = 'Basic realm="callbacks"'
 
 
 def signed_request(
@@ -37,6 +44,8 @@ def read_callback(read: Callable[[SignedRequest], Read], request: SignedRequest)
     """What the callback says, once its signature holds."""
     try:
         return read(request)
+    except CredentialsMissing as error:
+        raise CallbackCredentialsMissing("repeat the callback with basic authentication") from error
     except SignatureInvalid as error:
         raise CallbackSignatureInvalid("the callback's signature does not match its URL and body") from error
     except CallbackMalformed as error:

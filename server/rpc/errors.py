@@ -21,7 +21,8 @@ _LONGEST_MESSAGE = 1000
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
-# gRPC code -> HTTP status, as google.rpc.Code documents it; UNAUTHENTICATED is 403 because the API is documented so.
+# gRPC code -> HTTP status, as google.rpc.Code documents it; UNAUTHENTICATED is 403 because the API is documented so. A
+# challenge is 401, without which no caller answers it.
 _HTTP_STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
@@ -58,11 +59,12 @@ class Failure:
     message: str
     metadata: dict[str, str] = field(default_factory=dict)
     violations: Sequence[errors.FieldViolation] = ()
+    challenge: str | None = None
 
     @property
     def http_status(self) -> int:
         """The status of the REST answer."""
-        return _HTTP_STATUS[self.code]
+        return _HTTP_STATUS[self.code] if self.challenge is None else 401
 
     def details(self) -> list[Message]:
         """google.rpc details: ErrorInfo, and BadRequest when fields were bad."""
@@ -116,7 +118,8 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, errors.DomainError):
         code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
         violations = error.violations if isinstance(error, errors.InvalidArgument) else ()
-        return Failure(code, error.reason, error.message, error.metadata, violations)
+        challenge = error.challenge if isinstance(error, errors.Challenged) else None
+        return Failure(code, error.reason, error.message, error.metadata, violations, challenge)
     if isinstance(error, DecodeError):
         return MALFORMED_REQUEST
     cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
@@ -141,4 +144,6 @@ class RpcStatus(grpc.Status):
         metadata: Metadata = (("grpc-status-details-bin", failure.status_proto().SerializeToString()),)
         if transcoded:
             metadata += (("x-http-code", str(failure.http_status)), ("x-error-body", failure.rest_body()))
+        if failure.challenge is not None:
+            metadata += (("www-authenticate", failure.challenge),)
         self.trailing_metadata = metadata

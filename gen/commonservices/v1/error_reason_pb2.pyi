@@ -29,7 +29,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     MALFORMED_REQUEST: _ErrorReason.ValueType  # 2
     """400. The body is not JSON of the documented shape."""
     CREDENTIALS_MISSING: _ErrorReason.ValueType  # 3
-    """403. No credentials, or not of the form `Authorization: Bearer <token>`."""
+    """403. No credentials, or not of the form `Authorization: Bearer <token>`. 401 with WWW-Authenticate to Bandwidth, which
+    gives a callback's only when asked.
+    """
     CREDENTIALS_INVALID: _ErrorReason.ValueType  # 4
     """403. The token is unknown or was revoked."""
     ROLE_REQUIRED: _ErrorReason.ValueType  # 5
@@ -134,7 +136,9 @@ INVALID_ARGUMENT: ErrorReason.ValueType  # 1
 MALFORMED_REQUEST: ErrorReason.ValueType  # 2
 """400. The body is not JSON of the documented shape."""
 CREDENTIALS_MISSING: ErrorReason.ValueType  # 3
-"""403. No credentials, or not of the form `Authorization: Bearer <token>`."""
+"""403. No credentials, or not of the form `Authorization: Bearer <token>`. 401 with WWW-Authenticate to Bandwidth, which
+gives a callback's only when asked.
+"""
 CREDENTIALS_INVALID: ErrorReason.ValueType  # 4
 """403. The token is unknown or was revoked."""
 ROLE_REQUIRED: ErrorReason.ValueType  # 5
