@@ -6,7 +6,13 @@ configured.
 """
 
 from server.config import Settings
-from server.providers.ports import InboundMessageReader, MessageCallbackReader, MessageSender
+from server.providers.ports import (
+    InboundMessageReader,
+    LineTypeLookup,
+    MessageCallbackReader,
+    MessageEventsReader,
+    MessageSender,
+)
 
 
 def message_providers(settings: Settings) -> frozenset[str]:
@@ -26,7 +32,23 @@ def message_senders(settings: Settings) -> dict[str, MessageSender]:
             api_base_url=settings.twilio_api_base_url,
         )
     }
+    if settings.bandwidth_account_id is not None:
+        from server.providers.bandwidth.adapter import BandwidthMessageSender
+
+        username, password = _bandwidth_credentials(settings)
+        senders["bandwidth"] = BandwidthMessageSender(
+            account_id=settings.bandwidth_account_id,
+            username=username,
+            password=password,
+            api_base_url=settings.bandwidth_api_base_url,
+        )
     return senders
+
+
+def _bandwidth_credentials(settings: Settings) -> tuple[str, str]:
+    assert settings.bandwidth_username is not None, "set together with the account"
+    assert settings.bandwidth_password is not None, "set together with the account"
+    return settings.bandwidth_username, settings.bandwidth_password.get_secret_value()
 
 
 def message_callback_reader(settings: Settings) -> MessageCallbackReader:
@@ -41,3 +63,27 @@ def inbound_message_reader(settings: Settings) -> InboundMessageReader:
     from server.providers.twilio.inbound import TwilioInboundMessageReader
 
     return TwilioInboundMessageReader(auth_token=settings.twilio_auth_token.get_secret_value())
+
+
+def message_events_reader(settings: Settings) -> MessageEventsReader | None:
+    """Bandwidth's callbacks of both kinds."""
+    if settings.bandwidth_callback_username is None:
+        return None
+    from server.providers.bandwidth.callback import BandwidthEventsReader
+
+    assert settings.bandwidth_callback_password is not None, "set together with the name"
+    return BandwidthEventsReader(
+        username=settings.bandwidth_callback_username,
+        password=settings.bandwidth_callback_password.get_secret_value(),
+    )
+
+
+def line_type_lookup(settings: Settings) -> LineTypeLookup:
+    """Twilio's Lookups, whoever carries the messages."""
+    from server.providers.twilio.lookups import TwilioLineTypeLookup
+
+    return TwilioLineTypeLookup(
+        account_sid=settings.twilio_account_sid,
+        auth_token=settings.twilio_auth_token.get_secret_value(),
+        api_base_url=settings.twilio_api_base_url,
+    )

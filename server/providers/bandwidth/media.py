@@ -1,0 +1,72 @@
+"""Fetches the media of messages to our numbers, which Bandwidth keeps for two days behind the account's credentials."""
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from server.providers.bandwidth.media_types import UNNAMED, named_type
+from server.providers.http import NoAnswer, NotReached, exchange, open_session, retry_after
+from server.providers.ports import Media, MediaRefused, ProviderUnavailable
+
+# The account or its credentials are wrong, or there is too much to do: later it may be had.
+_LATER = frozenset({401, 403, 408, 429})
+
+
+class BandwidthMediaFetcher:
+    """ports.MediaFetcher for one account; made inside a running event loop."""
+
+    def __init__(
+        self,
+        *,
+        username: str,
+        password: str,
+        api_base_url: str,
+        connections: int = 10,
+        timeout: timedelta = timedelta(seconds=15),
+    ) -> None:
+        self._origin = urlsplit(api_base_url)
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(username, password)}
+        self._session = open_session(connections=connections, timeout=timeout)
+
+    async def fetch(self, url: str, *, max_bytes: int) -> Media:
+        """The file. A URL elsewhere than at Bandwidth is refused: a callback must not choose who gets the password."""
+        asked = urlsplit(url)
+        if (asked.scheme, asked.netloc) != (self._origin.scheme, self._origin.netloc):
+            raise MediaRefused("is not at Bandwidth")
+        try:
+            with exchange():
+                async with self._session.get(url, headers=self._headers, allow_redirects=False) as answer:
+                    _check_status(answer)
+                    return Media(
+                        content_type=_content_type(answer) or named_type(url), data=await _read(answer, max_bytes)
+                    )
+        except (NotReached, NoAnswer) as error:
+            raise ProviderUnavailable(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Close the pooled connections."""
+        await self._session.close()
+
+
+def _check_status(answer: aiohttp.ClientResponse) -> None:
+    if answer.status == 200:
+        return
+    if answer.status >= 500 or answer.status in _LATER:
+        wait = retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
+        raise ProviderUnavailable(f"status {answer.status}", retry_after=wait)
+    raise MediaRefused(f"was answered with status {answer.status}")
+
+
+def _content_type(answer: aiohttp.ClientResponse) -> str | None:
+    said = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return None if said in ("", UNNAMED) else said
+
+
+async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    data = bytearray()
+    async for chunk in answer.content.iter_chunked(65_536):
+        data += chunk
+        if len(data) > max_bytes:
+            raise MediaRefused(f"is larger than {max_bytes} bytes")
+    return bytes(data)
