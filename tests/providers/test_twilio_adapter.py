@@ -119,6 +119,13 @@ async def test_list_that_is_no_list_is_no_answer() -> None:
             await sender.find_copies(make_message(), since=datetime.now(UTC))
 
 
+@pytest.mark.parametrize("body", ["", "{}", "[]", "{"])
+async def test_answer_without_a_message_says_nothing_of_it(body: str) -> None:
+    async with scripted_vendor(200, body) as url, sender_to(url) as sender:
+        with pytest.raises(ProviderUnavailable):
+            await sender.fetch("SM1")
+
+
 async def test_wrong_credentials_lose_no_message(sandbox: Sandbox) -> None:
     async with sender_to(sandbox.base_url, auth_token="another") as sender:
         with pytest.raises(ProviderUnavailable):

@@ -103,13 +103,16 @@ class TwilioMessageSender:
     async def fetch(self, message_sid: str) -> MessageReport | None:
         """Twilio's word on one message now."""
         try:
-            return _report(await self._client.messages(message_sid).fetch_async())
+            found = await self._client.messages(message_sid).fetch_async()
         except Refusal as refusal:
             if refusal.status == _NOT_FOUND and refusal.code is not None:
                 return None
             raise _unavailable(refusal) from refusal
         except (NotReached, NoAnswer, TwilioException) as error:
             raise ProviderUnavailable(str(error)) from error
+        if not found.sid or not found.status:
+            raise ProviderUnavailable("the answer names no message")
+        return _report(found)
 
     async def aclose(self) -> None:
         """Close the pooled connections."""

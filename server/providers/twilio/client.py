@@ -16,6 +16,8 @@ from twilio.rest import Client
 
 from server.providers.http import NoAnswer, exchange, open_session, retry_after
 
+_NO_CONTENT = 204
+
 
 class Refusal(Exception):
     """An answer that is no success. `code` is Twilio's own, None when whoever answered did not speak as Twilio."""
@@ -68,7 +70,7 @@ class TwilioHttp(AsyncHttpClient):  # type: ignore[misc] # the SDK publishes no 
                 code=_error_code(response.text),
                 retry_after=retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC)),
             )
-        if response.text and _json_object(response.text) is None:
+        if response.status_code != _NO_CONTENT and _json_object(response.text) is None:
             raise NoAnswer("the answer is not a JSON object")
         return response
 
