@@ -56,6 +56,12 @@ class Sandbox:
         messages: list[dict[str, Any]] = (await self.control("GET", "messages", params=filters))["messages"]
         return messages
 
+    async def text(self, **fields: Any) -> Any:
+        """Have a phone send a text, valid where nothing else is said; the message, and how its webhook was answered."""
+        return await self.control(
+            "POST", "texts", json={"from": "+14155550123", "to": "+12065550100", "body": "hello"} | fields
+        )
+
     async def rest(self, method: str, path: str, *, token: str = AUTH_TOKEN, **request: Any) -> tuple[int, Any]:
         """One request of the vendor's protocol, status and JSON."""
         headers = {"Authorization": aiohttp.encode_basic_auth(ACCOUNT_SID, token)}
@@ -83,11 +89,15 @@ async def running_sandbox(
     data_dir: Path | None = None,
     step_delay: timedelta = timedelta(milliseconds=1),
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    inbound_url: str | None = None,
+    base_url: str | None = None,
 ) -> AsyncIterator[Sandbox]:
     """A sandbox with numbers and service of its own, as it starts."""
-    settings = SandboxSettings(ACCOUNT_SID, AUTH_TOKEN, data_dir=data_dir, step_delay=step_delay)
-    async with listening(make_app(settings, now=now)) as base_url, aiohttp.ClientSession() as http:
-        yield Sandbox(base_url, http)
+    settings = SandboxSettings(
+        ACCOUNT_SID, AUTH_TOKEN, data_dir=data_dir, step_delay=step_delay, inbound_url=inbound_url, base_url=base_url
+    )
+    async with listening(make_app(settings, now=now)) as address, aiohttp.ClientSession() as http:
+        yield Sandbox(address, http)
 
 
 @dataclass
@@ -101,11 +111,15 @@ class Received:
 
 @dataclass
 class Receiver:
-    """A server that keeps what it gets and answers with the statuses it is given, then with 200."""
+    """A server that keeps what it gets and answers with the statuses it is given, then with 200.
+
+    A success has the content type and the text of `answer`.
+    """
 
     base_url: str = ""
     statuses: list[int] = field(default_factory=list)
     challenge: bool = False
+    answer: tuple[str, str] = ("application/octet-stream", "")
     requests: asyncio.Queue[Received] = field(default_factory=asyncio.Queue)
 
     async def next(self) -> Received:
@@ -128,7 +142,9 @@ class Receiver:
         self.requests.put_nowait(Received(url, dict(request.headers), await request.read()))
         if self.challenge and "Authorization" not in request.headers:
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="callbacks"'})
-        return web.Response(status=self.statuses.pop(0) if self.statuses else 200)
+        status = self.statuses.pop(0) if self.statuses else 200
+        content_type, text = self.answer if status < 300 else ("text/html", "<h1>no</h1>")
+        return web.Response(status=status, text=text, content_type=content_type)
 
 
 @asynccontextmanager

@@ -16,15 +16,20 @@ from aiohttp.typedefs import Handler, Middleware
 from server.providers.sandbox import control
 from server.providers.sandbox.answers import Refusal, not_found
 from server.providers.sandbox.callbacks import CallbackSender
-from server.providers.sandbox.carrier import AskedFor, Carrier
+from server.providers.sandbox.carrier import Carrier
 from server.providers.sandbox.delivery import Delivery
+from server.providers.sandbox.fields import ControlRefusal, error_answer
+from server.providers.sandbox.inbound import Inbound
 from server.providers.sandbox.journal import Journal
 from server.providers.sandbox.lookups import Lookups
+from server.providers.sandbox.media import CDN_PREFIX, Media
 from server.providers.sandbox.messages import MISBEHAVIOUR, Messages
 from server.providers.sandbox.messaging_services import MessagingServices
 from server.providers.sandbox.misbehaviour import Answer, Misbehaviour, TriggerUnknown, asked_in, has_trigger
 from server.providers.sandbox.phone_numbers import PhoneNumbers
+from server.providers.sandbox.records import AskedFor
 from server.providers.sandbox.settings import SandboxSettings
+from server.providers.sandbox.texts import MAX_REQUEST_BYTES, Texts
 
 log = structlog.get_logger(__name__)
 
@@ -50,14 +55,17 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
         carrier.close()
 
     app = web.Application(
-        middlewares=[_record(carrier), _answer_failures, _authenticate(settings), _misbehave(carrier)]
+        middlewares=[_record(carrier), _answer_failures, _authenticate(settings), _misbehave(carrier)],
+        client_max_size=MAX_REQUEST_BYTES,
     )
     resources = (
         Messages(carrier, delivery),
+        Media(carrier),
         PhoneNumbers(carrier),
         Lookups(carrier),
         MessagingServices(carrier),
         control.Control(carrier, delivery),
+        Texts(carrier, Inbound(carrier, delivery), base_url=settings.base_url),
     )
     for resource in resources:
         app.add_routes(resource.routes())
@@ -125,23 +133,23 @@ async def _answer_failures(request: web.Request, handler: Handler) -> web.Stream
         return await handler(request)
     except Refusal as refusal:
         return refusal.answer()
-    except control.ControlRefusal as refusal:
-        return control.error_answer(400, str(refusal), refusal.errors)
+    except ControlRefusal as refusal:
+        return error_answer(400, str(refusal), refusal.errors)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
         if _is_control(request):
-            return control.error_answer(error.status, f"{request.method} {request.path}: {error.reason}", [])
+            return error_answer(error.status, f"{request.method} {request.path}: {error.reason}", [])
         if error.status == 405:
             return Refusal(405, 20004, "Method not allowed").answer()
         return not_found(request.path).answer()
 
 
 def _authenticate(settings: SandboxSettings) -> Middleware:
-    """Account SID and auth token as basic auth, as at the vendor; the control API asks for none."""
+    """Account SID and auth token as basic auth, as at the vendor; the control API and secret addresses need none."""
     expected = f"{settings.account_sid}:{settings.auth_token}".encode()
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if _is_control(request):
+        if _is_control(request) or request.path.startswith(CDN_PREFIX):
             return await handler(request)
         if not compare_digest(_credentials(request), expected):
             raise Refusal(401, 20003, "Authenticate")

@@ -16,6 +16,9 @@ log = structlog.get_logger(__name__)
 
 _AT_ONCE = 64
 
+# What Twilio reads of an answer, and one byte more to see that there is more.
+_ANSWER_READ = 65_537
+
 # Bounds and default of each limit in the URL's fragment, in milliseconds; of `rc` in times.
 _LIMITS = {"ct": (100, 10_000, 5_000), "rt": (100, 15_000, 15_000), "tt": (100, 15_000, 15_000), "rc": (0, 5, 1)}
 
@@ -35,6 +38,17 @@ class Target:
     timeout: aiohttp.ClientTimeout
     retries: int
     retry_on: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How posting ended: with a status, or None where nobody answered; `failure` is None where it was taken."""
+
+    status: int | None
+    failure: str | None
+    content_type: str = ""
+    # Its beginning, where it is longer than Twilio reads.
+    body: bytes = b""
 
 
 def target_of(url: str) -> Target:
@@ -77,7 +91,7 @@ class CallbackSender:
         # A slot is waited for before the clock of the exchange starts, so a burst does not time itself out.
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def post(self, url: str, fields: Mapping[str, str], *, idempotency_token: str) -> None:
+    async def post(self, url: str, fields: Mapping[str, str], *, idempotency_token: str) -> Outcome:
         """Post until it is taken or the retries of the URL's fragment are used up; then it is lost, as at Twilio."""
         target = target_of(url)
         headers = {
@@ -86,37 +100,35 @@ class CallbackSender:
             "I-Twilio-Idempotency-Token": idempotency_token,
         }
         async with self._slots:
-            failure = None
             try:
                 async with asyncio.timeout(target.timeout.total):
                     for _ in range(1 + target.retries):
-                        failure = await self._attempt(target, urlencode(fields), headers)
-                        if failure is None or failure not in target.retry_on:
+                        outcome = await self._attempt(target, urlencode(fields), headers)
+                        if outcome.failure is None or outcome.failure not in target.retry_on:
                             break
             except TimeoutError:
-                failure = "tt"
-        if failure is not None:
-            log.info("sandbox.callback.lost", status=fields.get("MessageStatus"), failure=failure)
+                outcome = Outcome(status=None, failure="tt")
+        if outcome.failure is not None:
+            log.info("sandbox.callback.lost", status=fields.get("SmsStatus"), failure=outcome.failure)
+        return outcome
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._session.close()
 
-    async def _attempt(self, target: Target, body: str, headers: Mapping[str, str]) -> str | None:
-        """None when it was taken, else the class of the failure in the words of a retry policy."""
+    async def _attempt(self, target: Target, body: str, headers: Mapping[str, str]) -> Outcome:
+        """A failure is its class in the words of a retry policy."""
         try:
-            status, challenged = await self._exchange(target, body, headers)
-            if status == 401 and challenged and target.authorization is not None:
-                status, _ = await self._exchange(target, body, {**headers, "Authorization": target.authorization})
+            outcome, challenged = await self._exchange(target, body, headers)
+            if challenged and target.authorization is not None:
+                outcome, _ = await self._exchange(target, body, {**headers, "Authorization": target.authorization})
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            return "ct"
+            return Outcome(status=None, failure="ct")
         except (aiohttp.ClientError, aiohttp.SocketTimeoutError):
-            return "rt"
-        if 200 <= status < 300:
-            return None
-        return "4xx" if status < 500 else "5xx"
+            return Outcome(status=None, failure="rt")
+        return outcome
 
-    async def _exchange(self, target: Target, body: str, headers: Mapping[str, str]) -> tuple[int, bool]:
+    async def _exchange(self, target: Target, body: str, headers: Mapping[str, str]) -> tuple[Outcome, bool]:
         # `encoded` keeps the URL byte for byte as it was signed.
         async with self._session.post(
             URL(target.url, encoded=True),
@@ -125,4 +137,14 @@ class CallbackSender:
             timeout=target.timeout,
             allow_redirects=False,
         ) as response:
-            return response.status, "WWW-Authenticate" in response.headers
+            read = bytearray()
+            while len(read) < _ANSWER_READ and (part := await response.content.read(_ANSWER_READ - len(read))):
+                read += part
+            status = response.status
+            outcome = Outcome(
+                status=status,
+                failure=None if 200 <= status < 300 else "4xx" if status < 500 else "5xx",
+                content_type=response.content_type,
+                body=bytes(read),
+            )
+            return outcome, status == 401 and "WWW-Authenticate" in response.headers

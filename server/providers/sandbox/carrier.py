@@ -5,13 +5,23 @@ import secrets
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 from server.providers.sandbox.journal import Journal
+from server.providers.sandbox.media_files import MediaFiles
 from server.providers.sandbox.misbehaviour import Callbacks, Misbehaviour
+from server.providers.sandbox.records import (
+    AskedFor,
+    Direction,
+    Handset,
+    Medium,
+    Message,
+    MessagingService,
+    PhoneNumber,
+)
 from server.providers.sandbox.settings import (
     MESSAGING_SERVICE_NAME,
     MESSAGING_SERVICE_SID,
@@ -19,82 +29,10 @@ from server.providers.sandbox.settings import (
     SandboxSettings,
 )
 
+# The service has no phone number available.
+NO_SENDER = 21703
+
 _REQUESTS_KEPT = 10_000
-
-
-@dataclass
-class Message:
-    """A message the carrier has taken; times are Unix seconds, and every value is one that JSON holds."""
-
-    sid: str
-    to: str
-    from_: str | None
-    body: str
-    media_urls: list[str]
-    messaging_service_sid: str | None
-    status_callback: str | None
-    status: str
-    created: float
-    updated: float
-    send_at: float | None
-    callbacks: str
-    final_status: str
-    final_error: int | None
-    sent: float | None = None
-    error_code: int | None = None
-    # Status and idempotency token of each callback that is due and not done.
-    callbacks_due: list[list[str]] = field(default_factory=list)
-
-    def next_status(self) -> str | None:
-        """What comes after the present status, None when that is final."""
-        if self.status == "sending" and self.final_status == "failed":
-            return "failed"
-        return {
-            "scheduled": "queued",
-            "accepted": "queued",
-            "queued": "sending",
-            "sending": "sent",
-            "sent": self.final_status,
-        }.get(self.status)
-
-
-@dataclass
-class MessagingService:
-    """A pool of the account's numbers."""
-
-    sid: str
-    friendly_name: str
-    created: float
-    number_sids: list[str]
-
-
-@dataclass(frozen=True)
-class PhoneNumber:
-    """One of the account's numbers."""
-
-    sid: str
-    number: str
-
-
-@dataclass(frozen=True)
-class Handset:
-    """What is special about somebody's phone: opted out of our texts, cannot be reached, is no mobile."""
-
-    opted_out: bool = False
-    delivery_error: int | None = None
-    line_type: str | None = None
-
-
-@dataclass(frozen=True)
-class AskedFor:
-    """A request as it came, and the status it was answered with; None when it was left without an answer."""
-
-    at: float
-    method: str
-    path: str
-    query: list[list[str]]
-    form: list[list[str]]
-    status: int | None
 
 
 def phone_number_sid(number: str) -> str:
@@ -107,9 +45,8 @@ class Carrier:
 
     def __init__(self, settings: SandboxSettings, journal: Journal, *, now: Callable[[], datetime]) -> None:
         self.account_sid = settings.account_sid
-        self.phone_numbers = {
-            number.sid: number for number in (PhoneNumber(phone_number_sid(n), n) for n in OWNED_NUMBERS)
-        }
+        self._inbound_url = settings.inbound_url
+        self._media_files = MediaFiles(None if settings.data_dir is None else settings.data_dir / "media")
         self._journal = journal
         self._now = now
         self._forget()
@@ -131,6 +68,8 @@ class Carrier:
         status_callback: str | None,
         send_at: float | None,
         misbehaviour: Misbehaviour,
+        direction: Direction = Direction.OUTBOUND,
+        by_carrier: bool = False,
     ) -> Message:
         """Accept a message that was found valid; with `send_at` None it is sent at once."""
         failure = misbehaviour.delivery_failure
@@ -153,10 +92,16 @@ class Carrier:
             callbacks=misbehaviour.callbacks,
             final_status="delivered" if failure is None else failure[0],
             final_error=None if failure is None else failure[1],
+            direction=direction,
+            by_carrier=by_carrier,
         )
-        self._add(message)
-        self.save(message)
+        self.add(message)
         return message
+
+    def add(self, message: Message) -> None:
+        """Keep a new message."""
+        self._index(message)
+        self.save(message)
 
     def advance(self, message: Message, status: str) -> None:
         """Move a message on; a callback becomes due where the vendor sends one."""
@@ -164,12 +109,14 @@ class Carrier:
         message.updated = self.now()
         if status == "queued" and message.from_ is None:
             message.from_ = self._sender_for(message)
+            if message.from_ is None:
+                message.final_status, message.final_error = "failed", NO_SENDER
         if status == "sent":
             message.sent = message.updated
         if status == message.final_status:
             message.error_code = message.final_error
         silent = status == "sending" or message.callbacks == Callbacks.MISSING
-        if message.status_callback is not None and not silent:
+        if message.callback_url is not None and not silent:
             message.callbacks_due.append([status, secrets.token_hex(16)])
         self.save(message)
 
@@ -178,7 +125,10 @@ class Carrier:
         self._journal.put("messages", message.sid, vars(message))
 
     def delete(self, message: Message) -> None:
-        """Forget one message."""
+        """Forget one message and its media."""
+        for sid in message.media_sids:
+            if sid in self.media:
+                self.delete_medium(self.media[sid])
         del self.messages[message.sid]
         self._by_receiver[message.to].pop(message.sid)
         self._journal.drop("messages", message.sid)
@@ -187,13 +137,98 @@ class Carrier:
         """Messages, of one receiver or of all."""
         return reversed((self.messages if to is None else self._by_receiver.get(to, {})).values())
 
+    def add_medium(self, message_sid: str, content_type: str, data: bytes) -> Medium:
+        """Keep a file that came with a message."""
+        medium = Medium(
+            sid=f"ME{secrets.token_hex(16)}",
+            message_sid=message_sid,
+            content_type=content_type,
+            created=self.now(),
+            key=secrets.token_hex(16),
+        )
+        self._media_files.put(medium.sid, data)
+        self.media[medium.sid] = medium
+        self._journal.put("media", medium.sid, asdict(medium))
+        return medium
+
+    def file_of(self, medium: Medium) -> bytes:
+        """What is in a file."""
+        return self._media_files.get(medium.sid)
+
+    def delete_medium(self, medium: Medium) -> None:
+        """Forget a file."""
+        del self.media[medium.sid]
+        self._journal.drop("media", medium.sid)
+        self._media_files.drop(medium.sid)
+
     def owns(self, number: str) -> bool:
         """Whether the account may send from it."""
         return phone_number_sid(number) in self.phone_numbers
 
+    def buy(self, number: str) -> PhoneNumber:
+        """Make a number the account's; one that it has stays as it is."""
+        sid = phone_number_sid(number)
+        if sid not in self.phone_numbers:
+            self._journal.drop("released", sid)
+            self._save_number(PhoneNumber(sid, number, self.now()))
+        return self.phone_numbers[sid]
+
+    def release(self, number: PhoneNumber) -> None:
+        """Give a number back; it leaves its service too."""
+        service = self.service_of(number.sid)
+        if service is not None:
+            service.number_sids.remove(number.sid)
+            self.save_service(service)
+        del self.phone_numbers[number.sid]
+        self._journal.drop("numbers", number.sid)
+        self._journal.put("released", number.sid, True)
+
+    def set_sms_url(self, number: PhoneNumber, url: str) -> PhoneNumber:
+        """Have texts to a number posted elsewhere, or with an empty URL nowhere."""
+        return self._save_number(replace(number, sms_url=url))
+
+    def sms_url(self, number: PhoneNumber) -> str:
+        """Where texts to a number are posted that is in no service, empty for nowhere."""
+        return (self._inbound_url or "") if number.sms_url is None else number.sms_url
+
+    def inbound_request_url(self, service: MessagingService) -> str:
+        """Where texts to a service's numbers are posted, empty for nowhere."""
+        return (self._inbound_url or "") if service.inbound_request_url is None else service.inbound_request_url
+
+    def inbound_url(self, number: PhoneNumber) -> str | None:
+        """Where a text to this number is posted: a service has its say before the number."""
+        service = self.service_of(number.sid)
+        if service is None or service.use_inbound_webhook_on_number:
+            return self.sms_url(number) or None
+        return self.inbound_request_url(service) or None
+
+    def service_of(self, number_sid: str) -> MessagingService | None:
+        """The service that a number is in."""
+        return next((service for service in self.services.values() if number_sid in service.number_sids), None)
+
     def save_service(self, service: MessagingService) -> None:
-        """Write down which numbers a service has."""
+        """Write down how a service is set up, and which numbers it has."""
         self._journal.put("services", service.sid, asdict(service))
+
+    def set_opted_out(self, phone: str, number: PhoneNumber, opted_out: bool) -> None:
+        """A phone's keyword to a number counts for all of the service that the number is in."""
+        service = self.service_of(number.sid)
+        key = f"{phone} {number.sid if service is None else service.sid}"
+        if opted_out:
+            self._opt_outs.add(key)
+            self._journal.put("opt_outs", key, True)
+        else:
+            self._opt_outs.discard(key)
+            self._journal.drop("opt_outs", key)
+
+    def has_opted_out(self, phone: str, *, from_: str | None, service_sid: str | None) -> bool:
+        """Whether a phone wants nothing of a sender, which is named by its number, its service or both."""
+        if service_sid is None:
+            assert from_ is not None, "a sender is a number or a service"
+            number_sid = phone_number_sid(from_)
+            service = self.service_of(number_sid)
+            service_sid = number_sid if service is None else service.sid
+        return f"{phone} {service_sid}" in self._opt_outs
 
     def handset(self, number: str) -> Handset:
         """A phone nobody said anything about is an ordinary mobile."""
@@ -246,6 +281,8 @@ class Carrier:
 
     def reset(self) -> None:
         """Be as on the first day."""
+        for medium in list(self.media.values()):
+            self.delete_medium(medium)
         self._journal.clear()
         self._forget()
 
@@ -254,10 +291,15 @@ class Carrier:
         self._journal.close()
 
     def _forget(self) -> None:
+        now = self.now()
+        numbers = [PhoneNumber(phone_number_sid(number), number, now) for number in OWNED_NUMBERS]
+        self.phone_numbers = {number.sid: number for number in numbers}
+        self.media: dict[str, Medium] = {}
+        self._opt_outs: set[str] = set()
         self.messages: dict[str, Message] = {}
         self._by_receiver: dict[str, dict[str, Message]] = {}
         self.handsets: dict[str, Handset] = {}
-        local = MessagingService(MESSAGING_SERVICE_SID, MESSAGING_SERVICE_NAME, self.now(), list(self.phone_numbers))
+        local = MessagingService(MESSAGING_SERVICE_SID, MESSAGING_SERVICE_NAME, now, list(self.phone_numbers))
         self.services = {local.sid: local}
         self._requests: deque[tuple[str, AskedFor]] = deque()
         self._request_keys = itertools.count()
@@ -266,7 +308,14 @@ class Carrier:
 
     def _load(self, tables: dict[str, dict[str, Any]]) -> None:
         for value in tables.get("messages", {}).values():
-            self._add(Message(**value))
+            self._index(Message(**value))
+        for key, value in tables.get("media", {}).items():
+            self.media[key] = Medium(**value)
+        for key in tables.get("released", {}):
+            self.phone_numbers.pop(key, None)
+        for key, value in tables.get("numbers", {}).items():
+            self.phone_numbers[key] = PhoneNumber(**value)
+        self._opt_outs = set(tables.get("opt_outs", {}))
         for key, value in tables.get("services", {}).items():
             self.services[key] = MessagingService(**value)
         for key, value in tables.get("handsets", {}).items():
@@ -277,12 +326,17 @@ class Carrier:
             self._request_keys = itertools.count(int(self._requests[-1][0]) + 1)
         self._attempts = tables.get("attempts", {})
 
-    def _add(self, message: Message) -> None:
+    def _index(self, message: Message) -> None:
         self.messages[message.sid] = message
         self._by_receiver.setdefault(message.to, {})[message.sid] = message
 
-    def _sender_for(self, message: Message) -> str:
-        """A sticky sender: one receiver always hears from the same number of the service."""
+    def _save_number(self, number: PhoneNumber) -> PhoneNumber:
+        self.phone_numbers[number.sid] = number
+        self._journal.put("numbers", number.sid, asdict(number))
+        return number
+
+    def _sender_for(self, message: Message) -> str | None:
+        """A sticky sender: one receiver always hears from the same number of the service, while that has numbers."""
         assert message.messaging_service_sid is not None, "only a service chooses a sender"
         sids = self.services[message.messaging_service_sid].number_sids
-        return self.phone_numbers[sids[zlib.crc32(message.to.encode()) % len(sids)]].number
+        return self.phone_numbers[sids[zlib.crc32(message.to.encode()) % len(sids)]].number if sids else None

@@ -1,7 +1,10 @@
 """What a person or a test tells the sandbox and asks of it, beside Twilio's protocol. It asks for no credentials.
 
 GET    /sandbox/health                 {"status": "ready"}
-GET    /sandbox/messages?to=&from=&status=    every message taken, oldest first
+POST   /sandbox/texts                  a phone sends a text to a number: {"from", "to", "body", "media", "times"};
+                                        see `texts.py`
+GET    /sandbox/messages?to=&from=&phone=&status=&direction=&updated_since=    every message, oldest first; `phone` is
+                                        either side, `direction` one of inbound, outbound-api, outbound-reply
 GET    /sandbox/requests?method=&path=        every request made, oldest first (the last 10,000)
 GET    /sandbox/misbehaviour           how everybody is treated, and for how many more requests
 PUT    /sandbox/misbehaviour           {"answer", "retry_after_ms", "delay_ms", "callbacks", "delivery_failure",
@@ -10,20 +13,25 @@ DELETE /sandbox/misbehaviour           behave again
 GET    /sandbox/handsets               phones that are special
 PUT    /sandbox/handsets/{number}      {"opted_out", "delivery_error", "line_type"}, each optional
 DELETE /sandbox/handsets/{number}      an ordinary phone again
+GET    /sandbox/numbers                the account's numbers, their messaging services and inbound URLs
+PUT    /sandbox/numbers/{number}       the account buys a number, which is in no service yet
+DELETE /sandbox/numbers/{number}       the account releases a number, which leaves its service too
+PUT    /sandbox/services/{sid}         {"advanced_opt_out"}: whether keywords are told to the account as OptOutType
 POST   /sandbox/reset                  forget everything
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
 
-from server.providers.sandbox.carrier import Carrier, Handset, Message
+from server.providers.sandbox.carrier import Carrier, phone_number_sid
 from server.providers.sandbox.delivery import Delivery
+from server.providers.sandbox.fields import ControlRefusal, fields_of, number_of, one_of, spellings_of, whole
 from server.providers.sandbox.lookups import LINE_TYPES
 from server.providers.sandbox.misbehaviour import MAX_DELAY, Answer, Callbacks, Misbehaviour
+from server.providers.sandbox.records import Handset, Message, PhoneNumber
 from server.providers.sandbox.validity import is_phone_number
 
 PREFIX = "/sandbox/"
@@ -50,6 +58,10 @@ class Control:
             web.get("/sandbox/handsets", self.handsets),
             web.put("/sandbox/handsets/{number}", self.set_handset),
             web.delete("/sandbox/handsets/{number}", self.forget_handset),
+            web.get("/sandbox/numbers", self.numbers),
+            web.put("/sandbox/numbers/{number}", self.buy_number),
+            web.delete("/sandbox/numbers/{number}", self.release_number),
+            web.put("/sandbox/services/{sid}", self.set_service),
             web.post("/sandbox/reset", self.reset),
         ]
 
@@ -58,12 +70,18 @@ class Control:
         return web.json_response({"status": "ready"})
 
     async def messages(self, request: web.Request) -> web.Response:
-        """Every message taken, whatever became of it."""
-        to, from_, status = (request.query.get(name) for name in ("to", "from", "status"))
+        """Every message, whatever became of it, the carrier's own answers among them."""
+        to, from_, phone = (request.query.get(name) for name in ("to", "from", "phone"))
+        status, direction = request.query.get("status"), request.query.get("direction")
+        since = _time(request.query.get("updated_since", "0"))
         found = [
-            _message(message)
-            for message in self._carrier.newest_first(to=None if to is None else _number(to))
-            if (from_ is None or message.from_ == _number(from_)) and status in (None, message.status)
+            message_json(message)
+            for message in self._carrier.newest_first(to=None if to is None else number_of(to))
+            if (from_ is None or message.from_ in spellings_of(from_))
+            and (phone is None or {message.from_, message.to} & spellings_of(phone))
+            and status in (None, message.status)
+            and direction in (None, message.direction)
+            and message.updated >= since
         ]
         found.reverse()
         return web.json_response({"messages": found})
@@ -94,15 +112,15 @@ class Control:
 
     async def misbehave(self, request: web.Request) -> web.Response:
         """Misbehave from the next request on."""
-        fields = await _fields(request)
-        answer = fields.take("answer", _one_of([*Answer]), f"one of {', '.join(Answer)}")
-        retry_after = fields.take("retry_after_ms", _whole(0, _MAX_DELAY_MS), f"0 to {_MAX_DELAY_MS}")
-        delay = fields.take("delay_ms", _whole(0, _MAX_DELAY_MS), f"0 to {_MAX_DELAY_MS}")
-        callbacks = fields.take("callbacks", _one_of([*Callbacks]), f"one of {', '.join(Callbacks)}")
+        fields = await fields_of(request)
+        answer = fields.take("answer", one_of([*Answer]), f"one of {', '.join(Answer)}")
+        retry_after = fields.take("retry_after_ms", whole(0, _MAX_DELAY_MS), f"0 to {_MAX_DELAY_MS}")
+        delay = fields.take("delay_ms", whole(0, _MAX_DELAY_MS), f"0 to {_MAX_DELAY_MS}")
+        callbacks = fields.take("callbacks", one_of([*Callbacks]), f"one of {', '.join(Callbacks)}")
         failure = fields.take(
             "delivery_failure", _is_delivery_failure, '{"status": "undelivered"|"failed", "error_code"}'
         )
-        requests = fields.take("next_requests", _whole(1, 1_000_000), "1 to 1000000")
+        requests = fields.take("next_requests", whole(1, 1_000_000), "1 to 1000000")
         fields.finish()
         self._carrier.misbehave(
             Misbehaviour(
@@ -127,15 +145,13 @@ class Control:
 
     async def set_handset(self, request: web.Request) -> web.Response:
         """Make a phone special."""
-        number = _number(request.match_info["number"])
-        fields = await _fields(request)
+        number = number_of(request.match_info["number"])
+        fields = await fields_of(request)
         if not is_phone_number(number):
             fields.refuse("number", "a phone number such as +12065550123")
         opted_out = fields.take("opted_out", lambda value: isinstance(value, bool), "true or false")
-        delivery_error = fields.take(
-            "delivery_error", _whole(30001, 39999), "an error code of delivery, 30001 to 39999"
-        )
-        line_type = fields.take("line_type", _one_of(LINE_TYPES), f"one of {', '.join(LINE_TYPES)}")
+        delivery_error = fields.take("delivery_error", whole(30001, 39999), "an error code of delivery, 30001 to 39999")
+        line_type = fields.take("line_type", one_of(LINE_TYPES), f"one of {', '.join(LINE_TYPES)}")
         fields.finish()
         handset = Handset(opted_out=bool(opted_out), delivery_error=delivery_error, line_type=line_type)
         self._carrier.set_handset(number, handset)
@@ -143,71 +159,68 @@ class Control:
 
     async def forget_handset(self, request: web.Request) -> web.Response:
         """Make a phone ordinary again."""
-        self._carrier.set_handset(_number(request.match_info["number"]), Handset())
+        self._carrier.set_handset(number_of(request.match_info["number"]), Handset())
         return web.json_response({})
 
+    async def numbers(self, _: web.Request) -> web.Response:
+        """The numbers of the account."""
+        return web.json_response({"numbers": [self._number(each) for each in self._carrier.phone_numbers.values()]})
+
+    async def buy_number(self, request: web.Request) -> web.Response:
+        """Give the account a number."""
+        number = number_of(request.match_info["number"])
+        if not is_phone_number(number):
+            raise ControlRefusal.of("number", "must be a phone number such as +12065550123")
+        return web.json_response(self._number(self._carrier.buy(number)))
+
+    async def release_number(self, request: web.Request) -> web.Response:
+        """Take a number from the account."""
+        number = self._carrier.phone_numbers.get(phone_number_sid(number_of(request.match_info["number"])))
+        if number is None:
+            raise ControlRefusal.of("number", "must be one of the account's numbers")
+        self._carrier.release(number)
+        return web.json_response({})
+
+    async def set_service(self, request: web.Request) -> web.Response:
+        """What Twilio's console sets and its API does not."""
+        service = self._carrier.services.get(request.match_info["sid"])
+        fields = await fields_of(request)
+        if service is None:
+            raise ControlRefusal.of("sid", "must be the sid of a messaging service")
+        advanced = fields.take("advanced_opt_out", lambda value: isinstance(value, bool), "true or false")
+        fields.finish()
+        service.advanced_opt_out = bool(advanced)
+        self._carrier.save_service(service)
+        return web.json_response({"sid": service.sid, "advanced_opt_out": service.advanced_opt_out})
+
     async def reset(self, _: web.Request) -> web.Response:
-        """Forget messages, requests, handsets, the services' numbers and misbehaviour."""
+        """Forget messages, requests, handsets, opt-outs, misbehaviour, and what was done to numbers and services."""
         await self._delivery.aclose()
         self._carrier.reset()
         return web.json_response({})
 
-
-class ControlRefusal(Exception):
-    """A control request that cannot be carried out, with one entry per bad field."""
-
-    def __init__(self, message: str, errors: list[dict[str, str]] | None = None) -> None:
-        super().__init__(message)
-        self.errors = errors or []
-
-
-class _Fields:
-    """The fields of a JSON body: what is wrong with them is collected, so that one answer names it all."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
-        self._errors: list[dict[str, str]] = []
-
-    def take(self, name: str, fits: Callable[[Any], bool], wanted: str) -> Any:
-        """The value, None when it is absent or null."""
-        value = self._values.pop(name, None)
-        if value is not None and not fits(value):
-            self.refuse(name, wanted)
-            return None
-        return value
-
-    def refuse(self, name: str, wanted: str) -> None:
-        """Note that a field is not as wanted."""
-        self._errors.append({"field": name, "description": f"must be {wanted}"})
-
-    def finish(self) -> None:
-        """Raises 400 with everything that is wrong, unknown fields among it."""
-        self._errors.extend({"field": name, "description": "is not known here"} for name in self._values)
-        if self._errors:
-            raise ControlRefusal("; ".join(f"{e['field']} {e['description']}" for e in self._errors), self._errors)
+    def _number(self, number: PhoneNumber) -> dict[str, Any]:
+        service = self._carrier.service_of(number.sid)
+        return {
+            "number": number.number,
+            "sid": number.sid,
+            "messaging_service_sid": None if service is None else service.sid,
+            "inbound_url": self._carrier.inbound_url(number),
+        }
 
 
-def error_answer(status: int, message: str, errors: list[dict[str, str]]) -> web.Response:
-    """The control API's error JSON."""
-    return web.json_response({"message": message, "errors": errors}, status=status)
+def message_json(message: Message) -> dict[str, Any]:
+    """A message as the control API shows it."""
+    shown = vars(message)
+    due = [status for status, _ in message.callbacks_due]
+    return {name: shown[name] for name in _SHOWN} | {"from": message.from_, "callbacks_due": due}
 
 
-async def _fields(request: web.Request) -> _Fields:
+def _time(written: str) -> float:
     try:
-        body = await request.json()
+        return float(written)
     except ValueError as error:
-        raise ControlRefusal("the body is not JSON") from error
-    if not isinstance(body, dict):
-        raise ControlRefusal("the body must be a JSON object")
-    return _Fields(body)
-
-
-def _one_of(words: list[Any] | tuple[str, ...]) -> Callable[[Any], bool]:
-    return lambda value: value in words
-
-
-def _whole(least: int, most: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        raise ControlRefusal.of("updated_since", "must be a time in Unix seconds") from error
 
 
 def _is_delivery_failure(value: Any) -> bool:
@@ -219,23 +232,14 @@ def _is_delivery_failure(value: Any) -> bool:
     )
 
 
-def _number(written: str) -> str:
-    """A plus sign that nobody encoded arrives as a space."""
-    return "+" + written.strip().removeprefix("+")
-
-
 def _ms(duration: timedelta) -> int:
     return int(duration.total_seconds() * 1000)
 
 
-def _message(message: Message) -> dict[str, Any]:
-    shown = vars(message)
-    due = [status for status, _ in message.callbacks_due]
-    return {name: shown[name] for name in _SHOWN} | {"from": message.from_, "callbacks_due": due}
-
-
 _SHOWN = (
     "sid",
+    "direction",
+    "by_carrier",
     "to",
     "body",
     "media_urls",

@@ -1,6 +1,5 @@
 """Twilio's Messages resource."""
 
-import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -15,17 +14,15 @@ from server.providers.sandbox.answers import (
     page_of,
     rfc2822,
 )
-from server.providers.sandbox.carrier import Carrier, Message
+from server.providers.sandbox.carrier import Carrier
 from server.providers.sandbox.delivery import Delivery
 from server.providers.sandbox.misbehaviour import Misbehaviour
+from server.providers.sandbox.records import Message
+from server.providers.sandbox.segments import segments
 from server.providers.sandbox.validity import check_message, check_send_at
 
 # How this one request is to be treated, left here by the middleware that reads triggers.
 MISBEHAVIOUR = web.RequestKey("misbehaviour", Misbehaviour)
-
-_GSM_7 = re.compile(
-    "[@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,\\-./0-9:;<=>?¡A-ZÄÖÑÜ§¿a-zäöñüà\f^{}\\\\\\[~\\]|€]*"
-)
 
 
 class Messages:
@@ -103,7 +100,7 @@ class Messages:
 
     def _asked_for(self, request: web.Request) -> Message:
         message = self._carrier.messages.get(request.match_info["sid"])
-        if message is None:
+        if message is None or message.by_carrier:
             raise not_found(request.path)
         return message
 
@@ -115,7 +112,7 @@ class Messages:
         sender = request.query.get("From")
         fits = _date_sent_filter(request)
         for message in self._carrier.newest_first(to=request.query.get("To")):
-            if sender in (None, message.from_) and fits(message.sent):
+            if sender in (None, message.from_) and fits(message.sent) and not message.by_carrier:
                 yield message
 
     def _resource(self, message: Message) -> Json:
@@ -127,7 +124,7 @@ class Messages:
             "date_created": rfc2822(message.created),
             "date_sent": rfc2822(message.sent),
             "date_updated": rfc2822(message.updated),
-            "direction": "outbound-api",
+            "direction": message.direction,
             "error_code": message.error_code,
             "error_message": None if message.error_code is None else f"Error {message.error_code}",
             "from": message.from_,
@@ -146,12 +143,7 @@ class Messages:
 
 
 def _segments(message: Message) -> int:
-    if message.sid.startswith("MM"):
-        return 1
-    length, whole, part = len(message.body), 160, 153
-    if _GSM_7.fullmatch(message.body) is None:
-        length, whole, part = len(message.body.encode("utf-16-le")) // 2, 70, 67
-    return 1 if length <= whole else -(-length // part)
+    return 1 if message.sid.startswith("MM") else segments(message.body)
 
 
 def _date_sent_filter(request: web.Request) -> Callable[[float | None], bool]:

@@ -11,11 +11,15 @@ from server.providers.sandbox.answers import (
     not_found,
     page_of,
 )
-from server.providers.sandbox.carrier import Carrier, MessagingService
+from server.providers.sandbox.carrier import Carrier
+from server.providers.sandbox.records import MessagingService
+from server.providers.sandbox.validity import is_http_url
+
+_BOOLEANS = {"true": True, "false": False}
 
 
 class MessagingServices:
-    """List and fetch; list, fetch, add and remove the numbers of one."""
+    """List, fetch, and update where texts are posted; list, fetch, add and remove the numbers of one."""
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
@@ -26,6 +30,7 @@ class MessagingServices:
         return [
             web.get("/v1/Services", self.list),
             web.get("/v1/Services/{service_sid}", self.fetch),
+            web.post("/v1/Services/{service_sid}", self.update),
             web.get(numbers, self.list_numbers),
             web.post(numbers, self.add_number),
             web.get(f"{numbers}/{{sid}}", self.fetch_number),
@@ -42,6 +47,21 @@ class MessagingServices:
         """One service."""
         return web.json_response(self._service_resource(request, self._service(request)))
 
+    async def update(self, request: web.Request) -> web.Response:
+        """InboundRequestUrl, where an empty one is none, and UseInboundWebhookOnNumber; other fields are not kept."""
+        service, form = self._service(request), await request.post()
+        url = form.get("InboundRequestUrl")
+        on_number = str(form.get("UseInboundWebhookOnNumber", service.use_inbound_webhook_on_number)).lower()
+        if url and not is_http_url(str(url)):
+            raise Refusal(400, 20001, "InboundRequestUrl is not a valid URL")
+        if on_number not in _BOOLEANS:
+            raise Refusal(400, 20001, "UseInboundWebhookOnNumber must be true or false")
+        service.use_inbound_webhook_on_number = _BOOLEANS[on_number]
+        if url is not None:
+            service.inbound_request_url = str(url)
+        self._carrier.save_service(service)
+        return web.json_response(self._service_resource(request, service))
+
     async def list_numbers(self, request: web.Request) -> web.Response:
         """The numbers of a service."""
         service = self._service(request)
@@ -57,7 +77,7 @@ class MessagingServices:
             raise Refusal(404, 20404, "The requested PhoneNumberSid was not found")
         if sid in service.number_sids:
             raise Refusal(409, 21710, "Phone Number or Short Code is already in the Messaging Service.")
-        if any(sid in other.number_sids for other in self._carrier.services.values()):
+        if self._carrier.service_of(sid) is not None:
             raise Refusal(409, 21712, "Phone Number is associated with another Messaging Service")
         service.number_sids.append(sid)
         self._carrier.save_service(service)
@@ -93,7 +113,7 @@ class MessagingServices:
             "fallback_url": None,
             "friendly_name": service.friendly_name,
             "inbound_method": "POST",
-            "inbound_request_url": None,
+            "inbound_request_url": self._carrier.inbound_request_url(service) or None,
             "links": {"phone_numbers": f"{url}/PhoneNumbers"},
             "mms_converter": True,
             "scan_message_content": "inherit",
@@ -104,7 +124,7 @@ class MessagingServices:
             "synchronous_validation": False,
             "url": url,
             "us_app_to_person_registered": False,
-            "use_inbound_webhook_on_number": False,
+            "use_inbound_webhook_on_number": service.use_inbound_webhook_on_number,
             "usecase": "undeclared",
             "validity_period": 36000,
         }

@@ -4,22 +4,24 @@ import re
 
 from aiohttp import web
 
-from server.providers.sandbox.answers import API_VERSION, Json, list_2010, not_found, page_of, rfc2822
-from server.providers.sandbox.carrier import Carrier, PhoneNumber
+from server.providers.sandbox.answers import API_VERSION, Json, Refusal, list_2010, not_found, page_of, rfc2822
+from server.providers.sandbox.carrier import Carrier
 from server.providers.sandbox.lookups import national_format
+from server.providers.sandbox.records import PhoneNumber
+from server.providers.sandbox.validity import is_http_url
 
 
 class PhoneNumbers:
-    """List and fetch."""
+    """List, fetch, and update where texts are posted."""
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
-        self._owned_since = carrier.now()
 
     def routes(self) -> list[web.RouteDef]:
         """Where the resource lives."""
         base = f"/{API_VERSION}/Accounts/{{account_sid}}/IncomingPhoneNumbers"
-        return [web.get(f"{base}.json", self.list), web.get(f"{base}/{{sid}}.json", self.fetch)]
+        one = f"{base}/{{sid}}.json"
+        return [web.get(f"{base}.json", self.list), web.get(one, self.fetch), web.post(one, self.update)]
 
     async def list(self, request: web.Request) -> web.Response:
         """All, or those with PhoneNumber in them (`*` stands for any digit) or of one FriendlyName."""
@@ -36,10 +38,23 @@ class PhoneNumbers:
 
     async def fetch(self, request: web.Request) -> web.Response:
         """One number."""
+        return web.json_response(self._resource(self._asked_for(request)))
+
+    async def update(self, request: web.Request) -> web.Response:
+        """SmsUrl, where an empty one is none; other fields are not kept."""
+        number = self._asked_for(request)
+        url = (await request.post()).get("SmsUrl")
+        if url is not None:
+            if url and not is_http_url(str(url)):
+                raise Refusal(400, 21402, "SmsUrl is not a valid URL")
+            number = self._carrier.set_sms_url(number, str(url))
+        return web.json_response(self._resource(number))
+
+    def _asked_for(self, request: web.Request) -> PhoneNumber:
         number = self._carrier.phone_numbers.get(request.match_info["sid"])
         if number is None:
             raise not_found(request.path)
-        return web.json_response(self._resource(number))
+        return number
 
     def _resource(self, number: PhoneNumber) -> Json:
         account = self._carrier.account_sid
@@ -51,8 +66,8 @@ class PhoneNumbers:
             "beta": False,
             "bundle_sid": None,
             "capabilities": {"fax": False, "mms": True, "sms": True, "voice": True},
-            "date_created": rfc2822(self._owned_since),
-            "date_updated": rfc2822(self._owned_since),
+            "date_created": rfc2822(number.created),
+            "date_updated": rfc2822(number.created),
             "emergency_address_sid": None,
             "emergency_status": "Inactive",
             "friendly_name": national_format(number.number),
@@ -64,7 +79,7 @@ class PhoneNumbers:
             "sms_fallback_method": "POST",
             "sms_fallback_url": "",
             "sms_method": "POST",
-            "sms_url": "",
+            "sms_url": self._carrier.sms_url(number),
             "status": "in-use",
             "status_callback": "",
             "status_callback_method": "POST",

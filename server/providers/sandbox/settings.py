@@ -12,9 +12,15 @@ MESSAGING_SERVICE_NAME: Final = "local"
 
 @dataclass(frozen=True)
 class SandboxSettings:
-    """`data_dir` None keeps everything in memory; `step_delay` passes between one status of a message and the next."""
+    """`data_dir` None keeps everything in memory; `step_delay` passes between one status of a message and the next.
+
+    Texts to a number are posted to `inbound_url`, where neither it nor its messaging service has a URL of its own.
+    `base_url` is where the account's server reaches the sandbox, None the address that whoever texts asked.
+    """
 
     account_sid: str
     auth_token: str = field(repr=False)
     data_dir: Path | None = None
     step_delay: timedelta = timedelta(milliseconds=30)
+    inbound_url: str | None = None
+    base_url: str | None = None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from server.providers.sandbox.answers import Refusal
-from server.providers.sandbox.carrier import Carrier
+from server.providers.sandbox.carrier import NO_SENDER, Carrier
 
 MAX_BODY = 1600
 MAX_MEDIA = 10
@@ -47,12 +47,13 @@ def check_message(carrier: Carrier, form: Mapping[str, str], *, media_urls: list
         raise Refusal(400, 21617, f"The concatenated message body exceeds the {MAX_BODY} character limit.")
     if len(media_urls) > MAX_MEDIA:
         raise Refusal(400, 21623, f"Number of media files exceeds the limit of {MAX_MEDIA}.")
-    if not all(_is_http_url(url) for url in media_urls):
+    if not all(is_http_url(url) for url in media_urls):
         raise Refusal(400, 21620, "Invalid media URL(s)")
     status_callback = form.get("StatusCallback")
-    if status_callback is not None and not _is_http_url(status_callback):
+    if status_callback is not None and not is_http_url(status_callback):
         raise Refusal(400, 21609, "The 'StatusCallback' URL is not a valid URL.")
-    if carrier.handset(form["To"]).opted_out:
+    sender = {"from_": form.get("From"), "service_sid": form.get("MessagingServiceSid")}
+    if carrier.handset(form["To"]).opted_out or carrier.has_opted_out(form["To"], **sender):
         raise Refusal(400, 21610, "Attempt to send to unsubscribed recipient")
 
 
@@ -90,7 +91,7 @@ def _check_sender(carrier: Carrier, from_: str | None, service_sid: str | None) 
         if service is None:
             raise Refusal(400, 21701, "The Messaging Service resource does not exist.")
         if not service.number_sids:
-            raise Refusal(400, 21703, "The Messaging Service does not have a phone number available.")
+            raise Refusal(400, NO_SENDER, "The Messaging Service does not have a phone number available.")
     if not from_:
         return
     if from_ in _MAGIC_SENDERS:
@@ -100,6 +101,6 @@ def _check_sender(carrier: Carrier, from_: str | None, service_sid: str | None) 
         raise Refusal(400, 21606, "The 'From' phone number provided is not a valid message-capable Twilio number.")
 
 
-def _is_http_url(url: str) -> bool:
+def is_http_url(url: str) -> bool:
     """Absolute, and with a host name that could exist: Twilio refuses underscores."""
     return _HTTP_URL.match(url) is not None
