@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from server.config import DatabaseSettings
+    from server.providers.sandbox.client import SandboxClient
 
 Kind = TypeVar("Kind", bound="DatabaseSettings")
 
@@ -121,14 +122,92 @@ def sandbox() -> None:
 @click.option("--data-dir", required=True, type=PATH)
 @click.option("--account-sid", required=True, envvar="TWILIO_ACCOUNT_SID", show_envvar=True)
 @click.option("--auth-token", required=True, envvar="TWILIO_AUTH_TOKEN", show_envvar=True)
-def serve(listen: str, data_dir: Path, account_sid: str, auth_token: str) -> None:
+@click.option("--inbound-url", help="Where texts to the account's numbers are posted. Default: nowhere.")
+@click.option("--base-url", help="Where the account's server reaches the sandbox. Default: as whoever sends a text.")
+def serve(
+    listen: str, data_dir: Path, account_sid: str, auth_token: str, inbound_url: str | None, base_url: str | None
+) -> None:
     """Serve the vendor's wire protocol for one account."""
     from server.providers.sandbox import app
     from server.providers.sandbox.settings import SandboxSettings
 
     host, _, port = listen.rpartition(":")
-    settings = SandboxSettings(account_sid=account_sid, auth_token=auth_token, data_dir=data_dir)
+    settings = SandboxSettings(
+        account_sid=account_sid,
+        auth_token=auth_token,
+        data_dir=data_dir,
+        inbound_url=inbound_url,
+        base_url=base_url,
+    )
     app.run(settings, host=host, port=int(port))
+
+
+def _where(command: click.decorators.FC) -> click.decorators.FC:
+    """The two ways of finding a running sandbox."""
+    by_url = click.option("--sandbox", "url", metavar="URL", help="Default: the one that `run` has started.")
+    by_folder = click.option(
+        "--data-dir", type=PATH, default=".data", envvar="COMMON_SERVICES_DATA_DIR", show_default=True, show_envvar=True
+    )
+    return by_url(by_folder(command))
+
+
+def _sandbox_client(url: str | None, data_dir: Path) -> "SandboxClient":
+    from server.providers.sandbox.client import SandboxClient, SandboxError
+
+    if url is None:
+        try:
+            url = (data_dir / "sandbox_url").read_text()
+        except OSError as error:
+            raise click.ClickException(
+                f"No sandbox runs on the data folder {data_dir} ({error.strerror}: sandbox_url). Start one with "
+                "`make run`, or name one with --sandbox URL."
+            ) from error
+    try:
+        return SandboxClient(url)
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@sandbox.command()
+@click.option("--from", "from_", required=True, metavar="PHONE")
+@click.option("--to", required=True, metavar="NUMBER", help="One of the account's numbers.")
+@click.option("--media", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
+@click.argument("text", default="")
+@_where
+def text(from_: str, to: str, media: tuple[Path, ...], text: str, url: str | None, data_dir: Path) -> None:
+    """Send TEXT from a phone to one of our numbers, as a parent would."""
+    from server.providers.sandbox.client import SandboxError, text_failure, text_lines
+
+    if not text and not media:
+        raise click.UsageError("A text, or --media, is needed.")
+    try:
+        sent = _sandbox_client(url, data_dir).text(from_=from_, to=to, body=text, media=media)
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from error
+    for line in text_lines(sent):
+        click.echo(line)
+    failure = text_failure(sent)
+    if failure is not None:
+        raise click.ClickException(failure)
+
+
+@sandbox.command()
+@click.argument("phone", required=False)
+@click.option("--follow", is_flag=True, help="Keep printing messages as they come to their end.")
+@_where
+def inbox(phone: str | None, follow: bool, url: str | None, data_dir: Path) -> None:
+    """Print what phones, or PHONE, have received and sent, newest last."""
+    from server.providers.sandbox.client import SandboxError, inbox_line
+
+    client = _sandbox_client(url, data_dir)
+    try:
+        for message in client.follow(phone=phone) if follow else client.messages(phone=phone):
+            click.echo(inbox_line(message))
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        # How --follow is meant to end.
+        return
 
 
 if __name__ == "__main__":

@@ -35,6 +35,11 @@ class DataFolder:
         """The key of the administrator that the first start made."""
         return self.path / "admin_token"
 
+    @property
+    def sandbox_url(self) -> Path:
+        """Where the sandbox of the present run is, for the commands that speak to it."""
+        return self.path / "sandbox_url"
+
     def kept(self, name: str, make: Callable[[], str]) -> str:
         """The text of a private file that is made once."""
         path = self.path / name

@@ -50,10 +50,13 @@ class LocalStack:
         except Stopped:
             click.echo("stopped before it was ready", err=True)
         finally:
+            self._folder.sandbox_url.unlink(missing_ok=True)
             self._supervisor.stop()
 
     def _start(self) -> None:
         settings, supervisor = self._settings, self._supervisor
+        # One of a run that was killed.
+        self._folder.sandbox_url.unlink(missing_ok=True)
         database_url = self._start_postgres()
         self._make_twilio_account()
         self._complete(database_url)
@@ -73,6 +76,7 @@ class LocalStack:
         supervisor.start(*self._sandbox_process(), self._process("worker", "server", "worker"))
         if self._sandbox is not None:
             supervisor.wait_for(self._sandbox, partial(_accepts, self._sandbox), seconds=READY_SECONDS)
+            write_private(self._folder.sandbox_url, self._made["TWILIO_API_BASE_URL"])
         supervisor.wait_for("A process", supervisor.all_run, seconds=READY_SECONDS)
 
     def _start_postgres(self) -> str:
@@ -97,8 +101,13 @@ class LocalStack:
     def _sandbox_process(self) -> list[Process]:
         if self._sandbox is None:
             return []
-        data = str(self._folder.path / "sandbox")
-        return [self._process("sandbox", "server", "sandbox", "serve", f"--listen={self._sandbox}", "--data-dir", data)]
+        options = [
+            f"--listen={self._sandbox}",
+            f"--data-dir={self._folder.path / 'sandbox'}",
+            f"--base-url={self._made['TWILIO_API_BASE_URL']}",
+            f"--inbound-url={self._made['PUBLIC_BASE_URL'].rstrip('/')}/api/v1/twilio_requests/inbound",
+        ]
+        return [self._process("sandbox", "server", "sandbox", "serve", *options)]
 
     def _complete(self, database_url: str) -> None:
         """What the processes need and the environment does not say; a bad setting shows here, not in six logs."""
