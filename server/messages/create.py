@@ -131,9 +131,8 @@ class _Create:
                 global_customer_id=draft.global_customer_id,
             ),
         }
-        return await fetch(
-            create_queries.resolve(create_queries.key_name(draft.conversation)), parameters, namedtuple_row
-        )
+        statement = create_queries.resolve(draft.conversation_field, sender_given=draft.sender_number is not None)
+        return await fetch(statement, parameters, namedtuple_row)
 
 
 def _check(found: Any, draft: Draft) -> None:

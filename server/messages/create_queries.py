@@ -3,40 +3,42 @@
 from functools import cache
 
 from server import idempotency
-from server.conversations.keys import ConversationKey
 from server.events import outbox
 from server.messages.queries import COLUMNS
 from server.numbers import line_types, selection
 
-# The conversation that the message names; else the own one in which the receiver is paired with its sender number, or
-# which sends from its messaging service.
+_NAMED = "SELECT * FROM conversations WHERE bearer_id = b.id AND {key} = %(conversation_key)s"
+
+# The bearer's own in which the receiver is paired with the sender number.
+_PAIRED = """
+    SELECT own.* FROM pairings x JOIN conversations own ON own.id = x.conversation_id AND own.bearer_id = b.id
+    WHERE x.twilio_number = %(sender_number)s AND x.phone_number = %(receiver_number)s
+"""
+
+# The bearer's own last one with the receiver that sends from the messaging service.
+_OF_SERVICE = """
+    SELECT own.* FROM pairings x JOIN conversations own ON own.id = x.conversation_id AND own.bearer_id = b.id
+    JOIN messaging_services m ON m.id = own.messaging_service_id JOIN customers cu ON cu.id = m.customer_id
+    WHERE x.phone_number = %(receiver_number)s AND {named}
+    ORDER BY x.created_at DESC, x.twilio_number LIMIT 1
+"""
+
+# By what the message says of its conversation. Statements of their own, so that each has one plan, made once.
 _CONVERSATIONS = {
-    "client_conversation_id": (
-        "SELECT * FROM conversations WHERE bearer_id = b.id AND client_conversation_id = %(conversation_key)s"
+    **{key: _NAMED.format(key=key) for key in ("client_conversation_id", "internal_conversation_id", "global_id")},
+    "sender_number": _PAIRED,
+    "messaging_service_sid": _OF_SERVICE.format(
+        named="%(messaging_service_sid)s IN (m.twilio_messaging_sid, m.bandwidth_messaging_sid)"
     ),
-    "internal_conversation_id": (
-        "SELECT * FROM conversations WHERE bearer_id = b.id AND internal_conversation_id = %(conversation_key)s"
-    ),
-    "global_id": "SELECT * FROM conversations WHERE bearer_id = b.id AND global_id = %(conversation_key)s",
-    None: """
-        SELECT own.* FROM pairings x JOIN conversations own ON own.id = x.conversation_id AND own.bearer_id = b.id
-        LEFT JOIN messaging_services m ON m.id = own.messaging_service_id
-        LEFT JOIN customers cu ON cu.id = m.customer_id
-        WHERE x.phone_number = %(receiver_number)s
-          AND coalesce(
-              x.twilio_number = %(sender_number)s,
-              %(messaging_service_sid)s IN (m.twilio_messaging_sid, m.bandwidth_messaging_sid),
-              cu.global_customer_id = %(global_customer_id)s)
-        ORDER BY x.created_at DESC, x.twilio_number LIMIT 1
-    """,
+    "global_customer_id": _OF_SERVICE.format(named="cu.global_customer_id = %(global_customer_id)s"),
 }
 
 
 @cache
-def resolve(conversation: str | None) -> str:
+def resolve(conversation: str, *, sender_given: bool) -> str:
     """All that a create needs to know, the ids it will use, and the answer it may have been given before.
 
-    `conversation` is the name of the id that the message names its conversation by.
+    `conversation` is the field of the message that tells its conversation.
     """
     return f"""
 SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid, now() AS now,
@@ -56,7 +58,7 @@ LEFT JOIN LATERAL ({_CONVERSATIONS[conversation]}) c ON true
 LEFT JOIN participants p
      ON p.conversation_id = c.id AND p.role = 'contact' AND p.phone_number = %(receiver_number)s
 LEFT JOIN LATERAL ({selection.SERVICE}) v ON true
-LEFT JOIN LATERAL ({selection.NUMBER}) s ON true
+LEFT JOIN LATERAL ({selection.number(selection.GIVEN if sender_given else selection.CHOSEN)}) s ON true
 LEFT JOIN opt_outs o
      ON o.messaging_service_id = s.messaging_service_id AND o.phone_number = %(receiver_number)s
 LEFT JOIN line_types l ON l.phone_number = %(receiver_number)s
@@ -64,11 +66,6 @@ LEFT JOIN idempotency_keys k ON k.bearer_id = b.id AND k.request_id = %(request_
      AND k.created_at >= now() - interval '24 hours'
 WHERE b.id = %(bearer_id)s
 """
-
-
-def key_name(conversation: ConversationKey | None) -> str | None:
-    """What `resolve` is asked with."""
-    return None if conversation is None else conversation.name
 
 
 # Another create or update made the conversation, or paired the two numbers, between the two statements.

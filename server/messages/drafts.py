@@ -41,6 +41,15 @@ class Draft:
         return named.value if named is not None and named.name == "client_conversation_id" else None
 
     @property
+    def conversation_field(self) -> str:
+        """The field that tells its conversation: one of the ids, or what it is sent from."""
+        if self.conversation is not None:
+            return self.conversation.name
+        if self.sender_number is not None:
+            return "sender_number"
+        return "messaging_service_sid" if self.messaging_service_sid is not None else "global_customer_id"
+
+    @property
     def names_a_sender(self) -> bool:
         """Whether it says itself what it is sent from."""
         return any((self.sender_number, self.messaging_service_sid, self.global_customer_id))

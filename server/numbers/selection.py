@@ -28,20 +28,13 @@ _FREE = """NOT EXISTS (
             SELECT FROM pairings x WHERE x.twilio_number = n.phone_number AND x.phone_number = %(receiver_number)s
                                      AND x.conversation_id IS DISTINCT FROM c.id)"""
 
-# The LATERAL query `s`: the number that talks to the contact %(receiver_number)s, and what goes with it. It is the one
-# that is asked for (%(sender_number)s); else the one the contact `p` of the conversation `c` had; else one that another
-# contact of the conversation has; else the first of the service `v`; else one of the K-12 pool in the customer's state,
-# the same contacts spread over its numbers alike. COALESCE looks no further than it must.
-NUMBER = f"""
-    SELECT n.phone_number, m.provider, m.id AS messaging_service_id, m.is_k12_pool,
-           CASE m.provider WHEN 'bandwidth' THEN m.bandwidth_messaging_sid ELSE m.twilio_messaging_sid END
-               AS messaging_service_sid,
-           x.conversation_id AS paired_conversation_id
-    FROM twilio_numbers n
-    JOIN messaging_services m ON m.id = n.messaging_service_id
-    LEFT JOIN pairings x ON x.twilio_number = n.phone_number AND x.phone_number = %(receiver_number)s
-    WHERE (n.released_at IS NULL OR x.conversation_id = c.id) AND n.phone_number = coalesce(
-        %(sender_number)s::text,
+# What `number` goes by: the number that is given, as one of ours;
+GIVEN = "%(sender_number)s"
+
+# or one that the contact `p` of the conversation `c` had; else one that another contact of the conversation has; else the
+# first of the service `v`; else one of the K-12 pool in the customer's state, the same contacts spread over its numbers
+# alike. COALESCE looks no further than it must.
+CHOSEN = f"""coalesce(
         (SELECT n.phone_number FROM twilio_numbers n
          WHERE n.phone_number = p.twilio_number AND n.messaging_service_id IS NOT NULL
            AND (n.released_at IS NULL OR p.pairing_deactivated_at IS NULL) AND {_FREE}),
@@ -55,6 +48,26 @@ NUMBER = f"""
            AND {_FREE}
          ORDER BY hashtext(n.phone_number || %(receiver_number)s), n.id LIMIT 1))
 """
+
+
+# or either. (A statement that is run often has one of the two: this one would be planned anew at each call.)
+GIVEN_OR_CHOSEN = f"coalesce({GIVEN}::text, {CHOSEN})"
+
+
+def number(by: str) -> str:
+    """The LATERAL query `s`: the number that talks to the contact %(receiver_number)s, and what goes with it."""
+    return f"""
+    SELECT n.phone_number, m.provider, m.id AS messaging_service_id, m.is_k12_pool,
+           CASE m.provider WHEN 'bandwidth' THEN m.bandwidth_messaging_sid ELSE m.twilio_messaging_sid END
+               AS messaging_service_sid,
+           x.conversation_id AS paired_conversation_id
+    FROM twilio_numbers n
+    JOIN messaging_services m ON m.id = n.messaging_service_id
+    LEFT JOIN pairings x ON x.twilio_number = n.phone_number AND x.phone_number = %(receiver_number)s
+    WHERE (n.released_at IS NULL OR x.conversation_id = c.id)
+      AND n.phone_number = {by}
+"""
+
 
 # Whether the service `v` has a number at all, free or not.
 HAS_NUMBERS = """
@@ -119,7 +132,7 @@ def parameters(
     messaging_service_sid: str | None,
     global_customer_id: str | None,
 ) -> Parameters:
-    """The parameters of SERVICE and NUMBER."""
+    """The parameters of SERVICE and `number`."""
     return {
         "sender_number": sender_number,
         "receiver_number": receiver_number,
