@@ -25,6 +25,6 @@ SELECT s.phone_number, s.paired_conversation_id, v.global_customer_id,
 FROM participants p
 JOIN conversations c ON c.id = p.conversation_id
 LEFT JOIN LATERAL ({selection.SERVICE}) v ON true
-LEFT JOIN LATERAL ({selection.NUMBER}) s ON true
+LEFT JOIN LATERAL ({selection.number(selection.GIVEN_OR_CHOSEN)}) s ON true
 WHERE p.id = %(participant_id)s
 """
