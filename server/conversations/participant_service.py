@@ -8,6 +8,7 @@ from commonservices.v1 import conversation_service_pb2, conversation_service_pb2
 from server.conversations import conversations, convert, participants
 from server.conversations.keys import ConversationKey, KeyName
 from server.db import Database
+from server.errors import FieldViolation, InvalidArgument
 from server.rpc import auth
 from server.validation import FieldChecks, checking
 
@@ -25,6 +26,9 @@ class ParticipantService(conversation_service_pb2_grpc.ParticipantServiceService
     async def DeactivatePairing(
         self, request: conversation_service_pb2.DeactivatePairingRequest, context: Context
     ) -> participant_pb2.Participant:
+        if not request.HasField("participant"):
+            # Of a participant that is not there, its fields are not bad as well.
+            raise InvalidArgument([FieldViolation("participant", "is required")])
         with checking(request) as bad:
             key = _key(request.participant, bad)
             phone_number = bad.phone_number("participant.phone_number", request.participant.phone_number)

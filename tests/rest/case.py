@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiohttp
 import grpc.aio
@@ -149,20 +150,39 @@ def rpc_request(step: Step) -> tuple[MethodDescriptor, Message]:
     verb, _, target = step.call.partition(" ")
     url = urlsplit(target)
     found = [
-        (len(match.groupdict()), method, match.groupdict())
+        (len(variables), method, variables)
         for method in methods()
         for binding, path, _body in bindings(method)
-        if binding == verb and (match := re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path), url.path))
+        if binding == verb and (variables := path_variables(path, url.path)) is not None
     ]
     # A literal segment beats a variable.
-    _variables, method, given = min(found, key=lambda candidate: candidate[0])
+    _count, method, given = min(found, key=lambda candidate: candidate[0])
     query: dict[str, Json] = {}
     for name, value in parse_qsl(url.query.replace("+", "%2B")):
         is_list = method.input_type.fields_by_name[name].is_repeated
         query[name] = [*query.get(name, []), value] if is_list else value
+    document = {**deepcopy(step.body or {}), **query}
+    for name, value in given.items():
+        put(document, name, value)
     request = message_factory.GetMessageClass(method.input_type)()
-    json_format.ParseDict({**(step.body or {}), **query, **given}, request, ignore_unknown_fields=True)
+    json_format.ParseDict(document, request, ignore_unknown_fields=True)
     return method, request
+
+
+def path_variables(template: str, path: str) -> dict[str, str] | None:
+    """The fields that a path gives, such as `participant.global_id`; None where it is not of the template."""
+    match = re.fullmatch(re.sub(r"{[\w.]+}", "([^/]+)", template), path)
+    if match is None:
+        return None
+    return dict(zip(re.findall(r"{([\w.]+)}", template), map(unquote, match.groups()), strict=True))
+
+
+def put(document: Json, path: str, value: Json) -> None:
+    """Set the field at a path in the document, in messages that may not be there yet."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        document = document.setdefault(parent, {})
+    document[name] = value
 
 
 def differences(expected: Json, actual: Json, place: str = "body") -> list[str]:
