@@ -9,6 +9,7 @@ import pytest
 from commonservices.v1 import (
     api_key_service_pb2_grpc,
     bearer_service_pb2_grpc,
+    conversation_service_pb2_grpc,
     customer_service_pb2_grpc,
     event_service_pb2_grpc,
     message_service_pb2_grpc,
@@ -39,6 +40,8 @@ class Client:
     bearers: "bearer_service_pb2_grpc.BearerServiceAsyncStub"
     messaging_services: "messaging_service_service_pb2_grpc.MessagingServiceServiceAsyncStub"
     customers: "customer_service_pb2_grpc.CustomerServiceAsyncStub"
+    conversations: "conversation_service_pb2_grpc.ConversationServiceAsyncStub"
+    participants: "conversation_service_pb2_grpc.ParticipantServiceAsyncStub"
     messages: "message_service_pb2_grpc.MessageServiceAsyncStub"
     events: "event_service_pb2_grpc.EventServiceAsyncStub"
     deliveries: "webhook_delivery_service_pb2_grpc.WebhookDeliveryServiceAsyncStub"
@@ -87,6 +90,8 @@ def client_with(channel: grpc.aio.Channel, *, bearer_id: int, token: str, signin
         bearers=bearer_service_pb2_grpc.BearerServiceStub(channel),
         messaging_services=messaging_service_service_pb2_grpc.MessagingServiceServiceStub(channel),
         customers=customer_service_pb2_grpc.CustomerServiceStub(channel),
+        conversations=conversation_service_pb2_grpc.ConversationServiceStub(channel),
+        participants=conversation_service_pb2_grpc.ParticipantServiceStub(channel),
         messages=message_service_pb2_grpc.MessageServiceStub(channel),
         events=event_service_pb2_grpc.EventServiceStub(channel),
         deliveries=webhook_delivery_service_pb2_grpc.WebhookDeliveryServiceStub(channel),
