@@ -15,6 +15,8 @@ from commonservices.v1 import (
     api_key_service_pb2_grpc,
     bearer_service_pb2,
     bearer_service_pb2_grpc,
+    conversation_service_pb2,
+    conversation_service_pb2_grpc,
     customer_service_pb2,
     customer_service_pb2_grpc,
     event_service_pb2,
@@ -40,6 +42,8 @@ from server.accounts.authentication import Authentication
 from server.accounts.service import ApiKeyService, BearerService
 from server.caller import BearerType
 from server.config import DatabaseSettings, Settings
+from server.conversations.participant_service import ParticipantService
+from server.conversations.service import ConversationService
 from server.db import DATABASE_DOWN, Database
 from server.encryption import Cipher
 from server.events.feed import Feed
@@ -148,6 +152,8 @@ SERVICES = tuple(
     for module, name in (
         (api_key_service_pb2, "ApiKeyService"),
         (bearer_service_pb2, "BearerService"),
+        (conversation_service_pb2, "ConversationService"),
+        (conversation_service_pb2, "ParticipantService"),
         (customer_service_pb2, "CustomerService"),
         (event_service_pb2, "EventService"),
         (message_service_pb2, "MessageService"),
@@ -171,6 +177,8 @@ def _add_services(
         MessagingServiceService(db, cipher, providers=registry.message_providers(settings)), server
     )
     customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerService(db, cipher), server)
+    conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationService(db, cipher), server)
+    conversation_service_pb2_grpc.add_ParticipantServiceServicer_to_server(ParticipantService(db), server)
     message_service_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(db, notifications, cipher), server)
     webhook_delivery_service_pb2_grpc.add_WebhookDeliveryServiceServicer_to_server(
         WebhookDeliveryService(db, notifications), server
