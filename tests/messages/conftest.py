@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
+import grpc.aio
 import pytest
+from commonservices.v1 import twilio_request_service_pb2_grpc
 from pydantic import SecretStr
 
 from server.app import running_api
@@ -17,6 +19,7 @@ from server.providers.ports import MessageSender
 from server.providers.sandbox.settings import MESSAGING_SERVICE_SID
 from server.stack.postgres import free_port
 from tests.factories import make_messaging_service
+from tests.messages.inbound import Texts
 from tests.messages.wire import Wire, running_wire
 from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, Sandbox, running_sandbox
 from tests.rest.front import Front, running_envoy, until_healthy
@@ -105,6 +108,12 @@ def make_worker(db: Database, notifications: Notifications, senders: dict[str, M
 def worker(make_worker: MakeWorker) -> SendWorker:
     """A worker of the default lane."""
     return make_worker()
+
+
+@pytest.fixture
+def texts(channel: grpc.aio.Channel) -> Texts:
+    """Contacts' texts to our numbers, as Twilio posts them to the API under test."""
+    return Texts(twilio_request_service_pb2_grpc.TwilioRequestServiceStub(channel))
 
 
 @pytest.fixture
