@@ -93,6 +93,23 @@ def create_admin(name: str) -> None:
 
 
 @main.command()
+def sync_numbers() -> None:
+    """Bring our numbers to what the provider's account has, as workers do every hour, and print what changed."""
+    from server import app
+    from server.config import Settings
+    from server.numbers.sync import NotSynchronised
+
+    try:
+        changes = asyncio.run(app.sync_numbers(_settings(Settings)))
+    except NotSynchronised as error:
+        raise click.ClickException(str(error)) from error
+    for change, phone_numbers in changes.items():
+        for phone_number in phone_numbers:
+            click.echo(f"{change:<9} {phone_number}")
+    click.echo(", ".join(f"{len(phone_numbers)} {change}" for change, phone_numbers in changes.items()))
+
+
+@main.command()
 @click.option("--listen", required=True, metavar=HOST_PORT)
 @click.option("--api", multiple=True, required=True, metavar=HOST_PORT, help="A gRPC server; may be given again.")
 @click.option("--admin-port", type=int, required=True, help="Envoy's own pages, on the loopback address only.")

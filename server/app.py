@@ -6,6 +6,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import grpc.aio
 import orjson
@@ -40,6 +41,7 @@ from server import idempotency
 from server.accounts import bearers, keys
 from server.accounts.authentication import Authentication
 from server.accounts.service import ApiKeyService, BearerService
+from server.background import repeat
 from server.caller import BearerType
 from server.config import DatabaseSettings, Settings
 from server.conversations.participant_service import ParticipantService
@@ -59,6 +61,7 @@ from server.notifications import Notifications
 from server.numbers import messaging_services
 from server.numbers.customer_service import CustomerService
 from server.numbers.service import MessagingServiceService
+from server.numbers.sync import Changes, NumberSync
 from server.providers import registry
 from server.rpc.auth import Gate
 from server.rpc.edge import Edge
@@ -78,6 +81,9 @@ _DRAIN_SECONDS = 2.0
 _GRACE_SECONDS = 15.0
 
 _FORGET_EVERY_SECONDS = 60.0
+
+# How soon a synchronisation of numbers that has come due begins.
+_LOOK_FOR_SYNC_EVERY = timedelta(minutes=1)
 
 
 class Api:
@@ -222,6 +228,8 @@ async def run_worker(settings: Settings) -> None:
     )
     relay = Relay(db, notifications, endpoints.fan_out)
     retention = Retention(db, deliveries.release, keep=settings.event_retention)
+    directory = registry.number_directory(settings)
+    number_sync = NumberSync(db, directory)
     await db.open()
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -230,6 +238,7 @@ async def run_worker(settings: Settings) -> None:
                 tasks.create_task(relay.run()),
                 tasks.create_task(retention.run()),
                 tasks.create_task(_forget_request_ids(db)),
+                tasks.create_task(repeat(number_sync.step, name="sync_numbers", every=_LOOK_FOR_SYNC_EVERY)),
             ]
             async with asyncio.TaskGroup() as work:
                 for lane in lanes:
@@ -240,6 +249,7 @@ async def run_worker(settings: Settings) -> None:
                 task.cancel()
     finally:
         await deliverer.aclose()
+        await directory.aclose()
         for sender in senders.values():
             await sender.aclose()
         await db.close()
@@ -270,6 +280,16 @@ async def create_admin(settings: DatabaseSettings, *, name: str) -> str:
         )
         _row, token = await keys.create_key(tx, bearer_id=bearer.id)
     return token
+
+
+async def sync_numbers(settings: Settings) -> Changes:
+    """Bring our numbers to what the provider's account has, now. Raises NotSynchronised."""
+    async with _session(settings) as (db, _cipher):
+        directory = registry.number_directory(settings)
+        try:
+            return await NumberSync(db, directory).sync_now()
+        finally:
+            await directory.aclose()
 
 
 async def seed_local(settings: DatabaseSettings, *, numbers: Sequence[str], twilio_messaging_sid: str) -> None:

@@ -12,6 +12,7 @@ from server.providers.ports import (
     MessageCallbackReader,
     MessageEventsReader,
     MessageSender,
+    NumberDirectory,
 )
 
 
@@ -83,6 +84,17 @@ def line_type_lookup(settings: Settings) -> LineTypeLookup:
     from server.providers.twilio.lookups import TwilioLineTypeLookup
 
     return TwilioLineTypeLookup(
+        account_sid=settings.twilio_account_sid,
+        auth_token=settings.twilio_auth_token.get_secret_value(),
+        api_base_url=settings.twilio_api_base_url,
+    )
+
+
+def number_directory(settings: Settings) -> NumberDirectory:
+    """The numbers of the Twilio account."""
+    from server.providers.twilio.numbers import TwilioNumberDirectory
+
+    return TwilioNumberDirectory(
         account_sid=settings.twilio_account_sid,
         auth_token=settings.twilio_auth_token.get_secret_value(),
         api_base_url=settings.twilio_api_base_url,

@@ -1,0 +1,70 @@
+"""Lists the numbers of one Twilio account and the messaging services they are in."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+from twilio.base.exceptions import TwilioException
+
+from server.providers.http import NoAnswer, NotReached
+from server.providers.ports import ProviderNumber, ProviderUnavailable
+from server.providers.twilio.client import Refusal, TwilioClient
+
+# The most that Twilio gives at once.
+_PAGE_SIZE = 1000
+_NOT_FOUND = 404
+
+
+class TwilioNumberDirectory:
+    """ports.NumberDirectory over IncomingPhoneNumbers and the Messaging Services' PhoneNumbers; made inside a running
+    event loop. It asks one question at a time: an account's other calls share its limit of concurrency."""
+
+    def __init__(
+        self,
+        *,
+        account_sid: str,
+        auth_token: str,
+        api_base_url: str | None = None,
+        page_size: int = _PAGE_SIZE,
+        timeout: timedelta = timedelta(seconds=30),
+    ) -> None:
+        self._client = TwilioClient(
+            account_sid=account_sid, auth_token=auth_token, base_url=api_base_url, connections=1, timeout=timeout
+        )
+        self._page_size = page_size
+
+    async def list_numbers(self, messaging_service_sids: Sequence[str]) -> list[ProviderNumber]:
+        """Every number of the account once, also one that only a service's list names."""
+        numbers: dict[str, ProviderNumber] = {}
+        try:
+            async for number in self._listed(self._client.incoming_phone_numbers, None):
+                numbers[number.phone_number] = number
+            for service_sid in messaging_service_sids:
+                async for number in self._of_service(service_sid):
+                    numbers[number.phone_number] = number
+        except Refusal as refusal:
+            raise ProviderUnavailable(str(refusal), retry_after=refusal.retry_after) from refusal
+        except (NotReached, NoAnswer, TwilioException) as error:
+            raise ProviderUnavailable(str(error)) from error
+        return list(numbers.values())
+
+    async def aclose(self) -> None:
+        """Close the pooled connections."""
+        await self._client.aclose()
+
+    async def _of_service(self, service_sid: str) -> AsyncIterator[ProviderNumber]:
+        # The SDK puts the sid, which an Admin has written, into the path as it is.
+        service = self._client.messaging.v1.services(quote(service_sid, safe=""))
+        try:
+            async for number in self._listed(service.phone_numbers, service_sid):
+                yield number
+        except Refusal as refusal:
+            if refusal.status != _NOT_FOUND or refusal.code is None:
+                raise
+
+    async def _listed(self, resource: Any, service_sid: str | None) -> AsyncIterator[ProviderNumber]:
+        async for number in await resource.stream_async(page_size=self._page_size):
+            if not number.sid or not number.phone_number:
+                raise NoAnswer("the list names no number")
+            yield ProviderNumber(number.sid, number.phone_number, service_sid)
