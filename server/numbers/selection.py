@@ -31,9 +31,9 @@ _FREE = """NOT EXISTS (
 # What `number` goes by: the number that is given, as one of ours;
 GIVEN = "%(sender_number)s"
 
-# or one that the contact `p` of the conversation `c` had; else one that another contact of the conversation has; else the
-# first of the service `v`; else one of the K-12 pool in the customer's state, the same contacts spread over its numbers
-# alike. COALESCE looks no further than it must.
+# or one that the contact `p` of the conversation `c` had, else one that another contact of the conversation has, else
+# the first of the service `v`, else one of the K-12 pool in the customer's state, over which contacts are spread by
+# their number. COALESCE looks no further than it must.
 CHOSEN = f"""coalesce(
         (SELECT n.phone_number FROM twilio_numbers n
          WHERE n.phone_number = p.twilio_number AND n.messaging_service_id IS NOT NULL
