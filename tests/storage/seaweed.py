@@ -1,0 +1,85 @@
+"""A real S3 service: SeaweedFS on ports of its own, until the block ends or this process does."""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from server.stack.postgres import free_port
+from server.stack.processes import Process
+
+ACCESS_KEY = "access-key"
+SECRET_KEY = "secret-key"
+_START_SECONDS = 60
+
+_PORTS = [f"{part}.port{protocol}" for part in ("master", "volume", "filer", "s3") for protocol in ("", ".grpc")]
+
+
+@asynccontextmanager
+async def running_seaweed(folder: Path) -> AsyncIterator[str]:
+    """The endpoint of an S3 service that knows one identity, which may do everything, and no bucket."""
+    config = _identities(folder)
+    ports = {name: free_port() for name in _PORTS}
+    process = Process(
+        name="seaweed",
+        command=[
+            str(Path(sys.executable).with_name("weed")),
+            "server",
+            f"-dir={folder}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-s3",
+            f"-s3.config={config}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-master.telemetry=false",
+            "-master.volumeSizeLimitMB=64",
+            *(f"-{name}={port}" for name, port in ports.items()),
+        ],
+        log=folder / "log",
+        folder=folder,
+        stop_signal=signal.SIGKILL,
+    )
+    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+    process.start()
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            await _until_ready(process, endpoint)
+        yield endpoint
+    finally:
+        process.ask_to_stop()
+        process.wait_stopped(until=time.monotonic() + _START_SECONDS)
+        _remove_sockets(set(ports.values()))
+
+
+async def _until_ready(process: Process, endpoint: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        while process.exit_code() is None:
+            try:
+                async with session.get(f"{endpoint}/healthz") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.05)
+    raise AssertionError(process.last_log_line())
+
+
+def _identities(folder: Path) -> Path:
+    config = folder / "identities.json"
+    credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
+    identity = {"name": "common-services", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List"]}
+    config.write_text(json.dumps({"identities": [identity]}))
+    return config
+
+
+def _remove_sockets(ports: set[int]) -> None:
+    """Its sockets beside the ports, which it leaves behind."""
+    for socket in Path("/tmp").glob("seaweedfs-*.sock"):  # noqa: S108 it has no setting for most of them
+        if int(socket.stem.rpartition("-")[2]) in ports:
+            socket.unlink()
