@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 
 from commonservices.v1 import access_pb2
-from google.api import annotations_pb2, http_pb2
+from google.api import annotations_pb2, http_pb2, httpbody_pb2
 from google.protobuf import any_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -172,6 +172,11 @@ def _is_provider(method: MethodDescriptor) -> bool:
     return bool(method.GetOptions().Extensions[access_pb2.access] == access_pb2.ACCESS_PROVIDER)
 
 
+def _is_file(method: MethodDescriptor) -> bool:
+    """Whether it streams a body of its own rather than messages."""
+    return method.server_streaming and method.output_type.full_name == httpbody_pb2.HttpBody.DESCRIPTOR.full_name
+
+
 def _listed_field(method: MethodDescriptor) -> str | None:
     """The field whose items are the whole REST answer, if the RPC is a list: items and `next_page_token`, no more."""
     fields = method.output_type.fields
@@ -190,7 +195,7 @@ def _path_routes(methods: Sequence[MethodDescriptor], transcoder: Mapping[str, o
     validation = transcoder["request_validation_options"]
     assert isinstance(print_options, dict)
     assert isinstance(validation, dict)
-    streams = [method for method in methods if method.server_streaming]
+    streams = [method for method in methods if method.server_streaming and not _is_file(method)]
     callbacks = [method for method in methods if _is_provider(method)]
     return [
         _path_route(streams, {**transcoder, "print_options": {**print_options, **streamed}}),
@@ -222,6 +227,10 @@ def _rpc_routes(methods: Sequence[MethodDescriptor], answer_time: str) -> list[M
     routes: list[Mapping[str, object]] = []
     for method in methods:
         match = {"path": f"/{method.containing_service.full_name}/{method.name}"}
+        if _is_file(method):
+            # As long as it takes, but for a client that takes nothing of it.
+            routes.append({"match": match, "route": {"cluster": "api", "timeout": "0s", **_retries(_RETRY_UNBEGUN)}})
+            continue
         if method.server_streaming:
             routes.append(
                 {"match": match, "route": {**unlimited, **_retries(_RETRY_UNBEGUN)}, **_told_lua(stream=True)}
