@@ -63,7 +63,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     LAST_ADMIN: _ErrorReason.ValueType  # 22
     """400. The last Admin bearer, or its last key, cannot be removed or lose its type. Metadata: bearer_id."""
     MESSAGING_SERVICE_NOT_FOUND: _ErrorReason.ValueType  # 30
-    """404. Metadata: messaging_service_uuid."""
+    """404. Metadata: messaging_service_uuid, or what it was looked up by, under its name."""
     MESSAGING_SERVICE_EXISTS: _ErrorReason.ValueType  # 31
     """409. A messaging service with this name or messaging sid exists. Metadata: field."""
     PHONE_NUMBER_TAKEN: _ErrorReason.ValueType  # 32
@@ -170,7 +170,7 @@ BEARER_NOT_FOUND: ErrorReason.ValueType  # 21
 LAST_ADMIN: ErrorReason.ValueType  # 22
 """400. The last Admin bearer, or its last key, cannot be removed or lose its type. Metadata: bearer_id."""
 MESSAGING_SERVICE_NOT_FOUND: ErrorReason.ValueType  # 30
-"""404. Metadata: messaging_service_uuid."""
+"""404. Metadata: messaging_service_uuid, or what it was looked up by, under its name."""
 MESSAGING_SERVICE_EXISTS: ErrorReason.ValueType  # 31
 """409. A messaging service with this name or messaging sid exists. Metadata: field."""
 PHONE_NUMBER_TAKEN: ErrorReason.ValueType  # 32
