@@ -1,10 +1,12 @@
 """Real HTTP servers on loopback for the provider tests: the sandbox, a receiver of callbacks, a scripted vendor."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from aiohttp import web
 
 from server.providers.ports import MessageCallback, SignedRequest
 from server.providers.sandbox.app import make_app
-from server.providers.sandbox.settings import SandboxSettings
+from server.providers.sandbox.settings import BandwidthAccount, SandboxSettings
 from server.providers.twilio.callback import TwilioMessageCallbackReader
 
 ACCOUNT_SID = "AC" + "1" * 32
@@ -56,11 +58,11 @@ class Sandbox:
         messages: list[dict[str, Any]] = (await self.control("GET", "messages", params=filters))["messages"]
         return messages
 
-    async def text(self, **fields: Any) -> Any:
+    async def text(self, *, from_: Any = "+14155550123", expect: int = 200, **fields: Any) -> Any:
         """Have a phone send a text, valid where nothing else is said; the message, and how its webhook was answered."""
-        return await self.control(
-            "POST", "texts", json={"from": "+14155550123", "to": "+12065550100", "body": "hello"} | fields
-        )
+        text = {"from": from_, "to": "+12065550100", "body": "hello"} | fields
+        # As a file, since aiohttp warns of a large body that is none.
+        return await self.control("POST", "texts", expect=expect, data=BytesIO(json.dumps(text).encode()))
 
     async def rest(self, method: str, path: str, *, token: str = AUTH_TOKEN, **request: Any) -> tuple[int, Any]:
         """One request of the vendor's protocol, status and JSON."""
@@ -91,10 +93,17 @@ async def running_sandbox(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     inbound_url: str | None = None,
     base_url: str | None = None,
+    bandwidth: BandwidthAccount | None = None,
 ) -> AsyncIterator[Sandbox]:
     """A sandbox with numbers and service of its own, as it starts."""
     settings = SandboxSettings(
-        ACCOUNT_SID, AUTH_TOKEN, data_dir=data_dir, step_delay=step_delay, inbound_url=inbound_url, base_url=base_url
+        ACCOUNT_SID,
+        AUTH_TOKEN,
+        data_dir=data_dir,
+        step_delay=step_delay,
+        inbound_url=inbound_url,
+        base_url=base_url,
+        bandwidth=bandwidth,
     )
     async with listening(make_app(settings, now=now)) as address, aiohttp.ClientSession() as http:
         yield Sandbox(address, http)

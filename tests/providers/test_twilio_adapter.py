@@ -2,11 +2,12 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from server.providers.ports import (
+    MessageCallback,
     MessageReport,
     MessageStatus,
     ProviderError,
@@ -30,6 +31,14 @@ from tests.providers.servers import (
 
 class TestTwilioAgainstSandbox(MessageSenderContract):
     messaging_service_sid = MESSAGING_SERVICE_SID
+    other_sender = "+12065550101"
+    refused: ClassVar[dict[str, Any]] = {"sender_number": "+13035550100"}
+    refusal = ProviderError("21606", "https://www.twilio.com/docs/api/errors/21606")
+    # Of the same length: Twilio keeps texts.
+    told_apart = ({"message_body": "School is opened tomorrow"},)
+
+    async def next_callback(self, receiver: Receiver) -> MessageCallback:
+        return await receiver.next_callback()
 
 
 @asynccontextmanager

@@ -1,13 +1,12 @@
-"""The sandbox put together: Twilio's REST and the control API on one port, and what stands before the resources."""
+"""The sandbox put together: two vendors' REST and the control API on one port, and what stands before Twilio's."""
 
 import asyncio
-import math
+import json
 import signal
-from base64 import b64decode
-from binascii import Error as Base64Error
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
 from hmac import compare_digest
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -15,17 +14,22 @@ from aiohttp.typedefs import Handler, Middleware
 
 from server.providers.sandbox import control
 from server.providers.sandbox.answers import Refusal, not_found
+from server.providers.sandbox.bandwidth_answers import PREFIX as BANDWIDTH_PREFIX
+from server.providers.sandbox.bandwidth_app import make_bandwidth_app
+from server.providers.sandbox.bandwidth_callbacks import BandwidthCallbacks
+from server.providers.sandbox.bandwidth_inbound import BandwidthInbound
 from server.providers.sandbox.callbacks import CallbackSender
 from server.providers.sandbox.carrier import Carrier
 from server.providers.sandbox.delivery import Delivery
 from server.providers.sandbox.fields import ControlRefusal, error_answer
+from server.providers.sandbox.gate import bad_gateway, credentials_of, treat
 from server.providers.sandbox.inbound import Inbound
 from server.providers.sandbox.journal import Journal
 from server.providers.sandbox.lookups import Lookups
 from server.providers.sandbox.media import CDN_PREFIX, Media
-from server.providers.sandbox.messages import MISBEHAVIOUR, Messages
+from server.providers.sandbox.messages import Messages
 from server.providers.sandbox.messaging_services import MessagingServices
-from server.providers.sandbox.misbehaviour import Answer, Misbehaviour, TriggerUnknown, asked_in, has_trigger
+from server.providers.sandbox.misbehaviour import Answer, TriggerUnknown
 from server.providers.sandbox.phone_numbers import PhoneNumbers
 from server.providers.sandbox.records import AskedFor
 from server.providers.sandbox.settings import SandboxSettings
@@ -45,13 +49,17 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
     """The sandbox as an aiohttp application, its journal replayed; made inside a running event loop."""
     carrier = Carrier(settings, Journal(None if settings.data_dir is None else settings.data_dir / "journal"), now=now)
     callbacks = CallbackSender(auth_token=settings.auth_token)
-    delivery = Delivery(carrier, callbacks, step_delay=settings.step_delay)
+    account = settings.bandwidth
+    bandwidth_callbacks = None if account is None else BandwidthCallbacks(account)
+    delivery = Delivery(carrier, callbacks, step_delay=settings.step_delay, bandwidth=bandwidth_callbacks)
 
     async def run_delivery(_: web.Application) -> AsyncIterator[None]:
         delivery.resume()
         yield
         await delivery.aclose()
         await callbacks.aclose()
+        if bandwidth_callbacks is not None:
+            await bandwidth_callbacks.aclose()
         carrier.close()
 
     app = web.Application(
@@ -65,10 +73,17 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
         Lookups(carrier),
         MessagingServices(carrier),
         control.Control(carrier, delivery),
-        Texts(carrier, Inbound(carrier, delivery), base_url=settings.base_url),
+        Texts(
+            carrier,
+            Inbound(carrier, delivery),
+            bandwidth=None if account is None else BandwidthInbound(carrier, delivery, account),
+            base_url=settings.base_url,
+        ),
     )
     for resource in resources:
         app.add_routes(resource.routes())
+    if account is not None:
+        app.add_subapp(BANDWIDTH_PREFIX, make_bandwidth_app(carrier, delivery, account))
     app.cleanup_ctx.append(run_delivery)
     return app
 
@@ -100,6 +115,11 @@ def _is_control(request: web.Request) -> bool:
     return request.path.startswith(control.PREFIX)
 
 
+def _is_twilios(request: web.Request) -> bool:
+    """Bandwidth's are answered below its own gate."""
+    return not _is_control(request) and not request.path.startswith(BANDWIDTH_PREFIX)
+
+
 def _record(carrier: Carrier) -> Middleware:
     """Keeps every request of the vendor's protocol with its answer, also those that were refused."""
 
@@ -108,7 +128,7 @@ def _record(carrier: Carrier) -> Middleware:
         if _is_control(request):
             return await handler(request)
         at = carrier.now()
-        form = await request.post()
+        form = await _form(request)
         response = await handler(request)
         answered = request.transport is not None and not request.transport.is_closing()
         carrier.record(
@@ -117,13 +137,28 @@ def _record(carrier: Carrier) -> Middleware:
                 method=request.method,
                 path=request.path,
                 query=[[name, value] for name, value in request.query.items()],
-                form=[[name, str(value)] for name, value in form.items()],
+                form=form,
                 status=response.status if answered else None,
             )
         )
         return response
 
     return record
+
+
+async def _form(request: web.Request) -> list[list[str]]:
+    """The fields of a body, a form's or a JSON object's."""
+    if request.content_type != "application/json":
+        return [[name, str(value)] for name, value in (await request.post()).items()]
+    try:
+        fields = await request.json()
+    except ValueError:
+        return []
+    return [[name, value if isinstance(value, str) else json.dumps(value)] for name, value in _items(fields)]
+
+
+def _items(fields: Any) -> Iterable[tuple[str, Any]]:
+    return fields.items() if isinstance(fields, dict) else ()
 
 
 @web.middleware
@@ -149,9 +184,9 @@ def _authenticate(settings: SandboxSettings) -> Middleware:
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if _is_control(request) or request.path.startswith(CDN_PREFIX):
+        if not _is_twilios(request) or request.path.startswith(CDN_PREFIX):
             return await handler(request)
-        if not compare_digest(_credentials(request), expected):
+        if not compare_digest(credentials_of(request), expected):
             raise Refusal(401, 20003, "Authenticate")
         if request.match_info.get("account_sid", settings.account_sid) != settings.account_sid:
             raise not_found(request.path)
@@ -160,57 +195,34 @@ def _authenticate(settings: SandboxSettings) -> Middleware:
     return authenticate
 
 
-def _credentials(request: web.Request) -> bytes:
-    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return b""
-    try:
-        return b64decode(encoded, validate=True)
-    except Base64Error:
-        return b""
+class _Manners:
+    """gate.Manners of Twilio."""
+
+    async def identity(self, request: web.Request) -> tuple[str, ...]:
+        form = await request.post()
+        return tuple(str(form.get(name, "")) for name in ("Body", "To", "From", "StatusCallback"))
+
+    def not_known(self, unknown: TriggerUnknown) -> Exception:
+        return Refusal(400, TRIGGER_UNKNOWN, f"the sandbox does not know {unknown}")
+
+    def untrue(self, answer: Answer, *, retry_after: int | None) -> web.Response:
+        if answer.status == 429:
+            wait = 1 if retry_after is None else retry_after
+            return Refusal(429, 20429, "Too Many Requests", retry_after=wait).answer()
+        if answer.status in (500, 503):
+            code = 20500 if answer.status == 500 else 20503
+            message = "An internal server error has occurred"
+            return Refusal(answer.status, code, message, retry_after=retry_after).answer()
+        return bad_gateway(answer, success=201)
 
 
 def _misbehave(carrier: Carrier) -> Middleware:
-    """Answers as it was told to, by the control API or by the text of the message that is created."""
+    manners = _Manners()
 
     @web.middleware
     async def misbehave(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if _is_control(request):
+        if not _is_twilios(request):
             return await handler(request)
-        asked = carrier.take_misbehaviour().over(await _triggered(carrier, request))
-        await asyncio.sleep(asked.delay.total_seconds())
-        if asked.answer is not None and not asked.answer.taken:
-            return _untrue_answer(asked, asked.answer)
-        request[MISBEHAVIOUR] = asked
-        response = await handler(request)
-        if asked.answer is None:
-            return response
-        if asked.answer is Answer.LOST_RESPONSE and request.transport is not None:
-            request.transport.close()
-        return _untrue_answer(asked, asked.answer)
+        return await treat(carrier, manners, request, handler)
 
     return misbehave
-
-
-async def _triggered(carrier: Carrier, request: web.Request) -> Misbehaviour:
-    form = await request.post()
-    text = str(form.get("Body", ""))
-    if not has_trigger(text):
-        return Misbehaviour()
-    attempt = carrier.count_attempt(text, *(str(form.get(name, "")) for name in ("To", "From", "StatusCallback")))
-    try:
-        return asked_in(text, attempt=attempt)
-    except TriggerUnknown as unknown:
-        raise Refusal(400, TRIGGER_UNKNOWN, f"the sandbox does not know {unknown}") from unknown
-
-
-def _untrue_answer(asked: Misbehaviour, answer: Answer) -> web.Response:
-    retry_after = None if asked.retry_after is None else math.ceil(asked.retry_after.total_seconds())
-    if answer.status == 429:
-        return Refusal(429, 20429, "Too Many Requests", retry_after=1 if retry_after is None else retry_after).answer()
-    if answer.status in (500, 503):
-        code = 20500 if answer.status == 500 else 20503
-        return Refusal(answer.status, code, "An internal server error has occurred", retry_after=retry_after).answer()
-    # What gives up on Twilio's behalf, or garbles it, is a proxy: it answers a page, not JSON.
-    page = "<html><body><h1>Bad gateway</h1></body></html>"
-    return web.Response(status=answer.status or 201, text=page, content_type="text/html")

@@ -115,8 +115,8 @@ class Carrier:
             message.sent = message.updated
         if status == message.final_status:
             message.error_code = message.final_error
-        silent = status == "sending" or message.callbacks == Callbacks.MISSING
-        if message.callback_url is not None and not silent:
+        is_told = message.is_told(status) and message.callbacks != Callbacks.MISSING
+        if message.callback_url is not None and is_told:
             message.callbacks_due.append([status, secrets.token_hex(16)])
         self.save(message)
 

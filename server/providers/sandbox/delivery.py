@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from server.providers.sandbox.answers import API_VERSION, Refusal
+from server.providers.sandbox.bandwidth_callbacks import BandwidthCallbacks
 from server.providers.sandbox.callbacks import CallbackSender
 from server.providers.sandbox.carrier import Carrier, phone_number_sid
 from server.providers.sandbox.misbehaviour import Callbacks, Misbehaviour
-from server.providers.sandbox.records import Direction, Message
+from server.providers.sandbox.records import Direction, Message, Vendor
 from server.providers.sandbox.twiml import Reply, TwimlInvalid, replies
 from server.providers.sandbox.validity import check_message
 
@@ -29,9 +30,17 @@ class Told:
 class Delivery:
     """One task per message that is on its way; a restart takes each up where it was."""
 
-    def __init__(self, carrier: Carrier, callbacks: CallbackSender, *, step_delay: timedelta) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        callbacks: CallbackSender,
+        *,
+        step_delay: timedelta,
+        bandwidth: BandwidthCallbacks | None = None,
+    ) -> None:
         self._carrier = carrier
         self._callbacks = callbacks
+        self._bandwidth = bandwidth
         self._step_delay = step_delay.total_seconds()
         self._tasks: dict[str, asyncio.Task[list[Told]]] = {}
 
@@ -97,6 +106,10 @@ class Delivery:
 
     async def _post(self, message: Message, status: str, token: str) -> Told:
         assert message.callback_url is not None, "without a URL no callback becomes due"
+        if message.vendor == Vendor.BANDWIDTH:
+            assert self._bandwidth is not None, "an account that is gone takes its messages with it"
+            status_code, failure = await self._bandwidth.post(message.callback_url, message, status)
+            return Told(status_code, failure, problem=None)
         if message.direction != Direction.INBOUND:
             fields = _fields(message, status, account_sid=self._carrier.account_sid)
             outcome = await self._callbacks.post(message.callback_url, fields, idempotency_token=token)

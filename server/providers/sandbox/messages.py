@@ -100,7 +100,7 @@ class Messages:
 
     def _asked_for(self, request: web.Request) -> Message:
         message = self._carrier.messages.get(request.match_info["sid"])
-        if message is None or message.by_carrier:
+        if message is None or not message.is_twilios:
             raise not_found(request.path)
         return message
 
@@ -112,7 +112,7 @@ class Messages:
         sender = request.query.get("From")
         fits = _date_sent_filter(request)
         for message in self._carrier.newest_first(to=request.query.get("To")):
-            if sender in (None, message.from_) and fits(message.sent) and not message.by_carrier:
+            if sender in (None, message.from_) and fits(message.sent) and message.is_twilios:
                 yield message
 
     def _resource(self, message: Message) -> Json:

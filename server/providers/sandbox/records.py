@@ -15,6 +15,13 @@ class Direction(StrEnum):
     INBOUND = "inbound"
 
 
+class Vendor(StrEnum):
+    """Whose protocol a message came with, and is told of with."""
+
+    TWILIO = "twilio"
+    BANDWIDTH = "bandwidth"
+
+
 @dataclass
 class Message:
     """A message the carrier has taken, of the account to a phone or of a phone to the account."""
@@ -44,6 +51,18 @@ class Message:
     inbound_url: str | None = None
     inbound_form: dict[str, str] = field(default_factory=dict)
     media_sids: list[str] = field(default_factory=list)
+    vendor: str = Vendor.TWILIO
+    # What Bandwidth is to repeat in every callback.
+    tag: str = ""
+
+    @property
+    def is_twilios(self) -> bool:
+        """Whether the Twilio account sees it."""
+        return self.vendor == Vendor.TWILIO and not self.by_carrier
+
+    def is_told(self, status: str) -> bool:
+        """Whether the vendor makes a callback of this status: of `sending` Bandwidth does for an MMS, else nobody."""
+        return status != "sending" or (self.vendor == Vendor.BANDWIDTH and bool(self.media_urls))
 
     @property
     def callback_url(self) -> str | None:

@@ -9,6 +9,21 @@ OWNED_NUMBERS: Final = tuple(f"+1{area}555010{last}" for area in ("206", "512") 
 MESSAGING_SERVICE_SID: Final = "MG00000000000000000000000000000001"
 MESSAGING_SERVICE_NAME: Final = "local"
 
+BANDWIDTH_NUMBERS: Final = tuple(f"+1303555010{last}" for last in range(10))
+BANDWIDTH_APPLICATION_ID: Final = "b0000000-0000-4000-8000-000000000001"
+
+
+@dataclass(frozen=True)
+class BandwidthAccount:
+    """An account at Bandwidth, which has BANDWIDTH_NUMBERS, and where its one messaging application calls back."""
+
+    account_id: str
+    username: str
+    password: str = field(repr=False)
+    callback_url: str
+    callback_username: str
+    callback_password: str = field(repr=False)
+
 
 @dataclass(frozen=True)
 class SandboxSettings:
@@ -24,3 +39,5 @@ class SandboxSettings:
     step_delay: timedelta = timedelta(milliseconds=30)
     inbound_url: str | None = None
     base_url: str | None = None
+    # None plays Twilio alone.
+    bandwidth: BandwidthAccount | None = None

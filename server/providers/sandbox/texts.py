@@ -25,11 +25,14 @@ from typing import Any
 
 from aiohttp import web
 
+from server.providers.sandbox.bandwidth_inbound import BandwidthInbound
 from server.providers.sandbox.carrier import Carrier, phone_number_sid
 from server.providers.sandbox.control import message_json
 from server.providers.sandbox.fields import ControlRefusal, Fields, fields_of, whole
 from server.providers.sandbox.inbound import Inbound, Text, Upload
 from server.providers.sandbox.misbehaviour import Callbacks, TriggerUnknown, asked_in
+from server.providers.sandbox.records import PhoneNumber
+from server.providers.sandbox.settings import BANDWIDTH_NUMBERS
 from server.providers.sandbox.validity import MAX_BODY, MAX_MEDIA, is_phone_number
 
 MAX_REQUEST_BYTES = 48 * 2**20
@@ -43,9 +46,12 @@ _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:;[\x20-\x7e]*)?", re.
 class Texts:
     """Takes texts that the control API is told of."""
 
-    def __init__(self, carrier: Carrier, inbound: Inbound, *, base_url: str | None) -> None:
+    def __init__(
+        self, carrier: Carrier, inbound: Inbound, *, bandwidth: BandwidthInbound | None, base_url: str | None
+    ) -> None:
         self._carrier = carrier
         self._inbound = inbound
+        self._bandwidth = bandwidth
         self._base_url = base_url
 
     def routes(self) -> list[web.RouteDef]:
@@ -57,7 +63,7 @@ class Texts:
         fields = await fields_of(request)
         times = fields.take("times", whole(1, _MAX_TIMES), f"1 to {_MAX_TIMES}") or 1
         text = self._text(fields)
-        message, telling = self._inbound.receive(
+        message, telling = self._network_of(text.to).receive(
             text,
             base_url=self._base_url or str(request.url.origin()),
             times=times,
@@ -71,14 +77,23 @@ class Texts:
 
     def _text(self, fields: Fields) -> Text:
         from_ = fields.need("from", _is_sender, "a phone number such as +14155550123, a short code or a name")
-        number = fields.need("to", self._owns, "one of the account's numbers")
+        number = fields.need("to", self._owns, "one of the account's numbers, which GET /sandbox/numbers lists")
         body = fields.take("body", _is_body, f"a text of at most {MAX_BODY} characters")
         media = fields.take("media", _is_list, f"a list of at most {MAX_MEDIA} objects with content_type and data")
         uploads = [_upload(fields, f"media[{index}]", each) for index, each in enumerate(media or [])]
         if sum(len(upload.data) for upload in uploads) > _MAX_MEDIA_BYTES:
             fields.refuse("media", f"at most {_MAX_MEDIA_BYTES} bytes together")
         fields.finish()
-        return Text(from_, self._carrier.phone_numbers[phone_number_sid(number)], body or "", tuple(uploads))
+        return Text(from_, self._number(number), body or "", tuple(uploads))
+
+    def _number(self, number: str) -> PhoneNumber:
+        sid = phone_number_sid(number)
+        return self._carrier.phone_numbers.get(sid) or PhoneNumber(sid, number, self._carrier.now())
+
+    def _network_of(self, number: PhoneNumber) -> Inbound | BandwidthInbound:
+        if self._bandwidth is not None and number.number in BANDWIDTH_NUMBERS:
+            return self._bandwidth
+        return self._inbound
 
     def _callbacks(self, body: str) -> Callbacks:
         try:
@@ -89,7 +104,8 @@ class Texts:
         return asked.over(everybody).callbacks
 
     def _owns(self, value: Any) -> bool:
-        return isinstance(value, str) and self._carrier.owns(value)
+        is_bandwidths = self._bandwidth is not None and value in BANDWIDTH_NUMBERS
+        return isinstance(value, str) and (self._carrier.owns(value) or is_bandwidths)
 
 
 def _is_sender(value: Any) -> bool:
