@@ -11,8 +11,8 @@ import aiohttp
 
 from server.accounts.callbacks import CallbackCredentials
 from server.config import Network
+from server.guard import guarded_connector
 from server.webhooks import signing
-from server.webhooks.guard import guarded_connector
 from server.webhooks.retry import parse_retry_after
 
 # A 2xx has to come within this, the look-up of the name and the connection included.

@@ -1,4 +1,4 @@
-"""Which addresses webhooks may go to."""
+"""Which addresses a connection may be made to."""
 
 from ipaddress import IPv4Address, ip_network
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.webhooks.guard import is_allowed
+from server.guard import is_allowed
 
 REFUSED_IPV4 = [
     "0.0.0.0",  # noqa: S104 an address to refuse

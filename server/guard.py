@@ -64,7 +64,7 @@ class BlockedAddress(OSError):
 
 
 def is_allowed(address: str, allowed_networks: Sequence[Network]) -> bool:
-    """Whether webhooks may go to this address."""
+    """Whether a connection may be made to this address."""
     unwrapped = _unwrapped(address)
     if any(unwrapped in network for network in allowed_networks):
         return True
@@ -72,7 +72,7 @@ def is_allowed(address: str, allowed_networks: Sequence[Network]) -> bool:
 
 
 def guarded_connector(allowed_networks: Sequence[Network]) -> TCPConnector:
-    """A connector without limits of its own, so that no endpoint waits for a connection of another's."""
+    """A connector without limits of its own, so that no host waits for a connection of another's."""
 
     def dial(info: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, target = info
@@ -93,7 +93,7 @@ class _Resolver(AbstractResolver):
     """The system's resolver on threads enough that names whose servers are silent do not delay the others."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="webhook-dns")
+        self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="guard-dns")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
