@@ -59,7 +59,7 @@ async def test_a_base_url_stands_for_all_of_twilios_hosts() -> None:
 
 def test_reading_callbacks_loads_no_http_client() -> None:
     program = (
-        "import sys, server.providers.registry, server.providers.twilio.callback;"
+        "import sys, server.providers.registry, server.providers.twilio.callback, server.providers.twilio.inbound;"
         " sys.exit(bool({'aiohttp', 'twilio.rest'} & set(sys.modules)))"
     )
 
