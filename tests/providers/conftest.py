@@ -1,11 +1,13 @@
 """A sandbox, a receiver of its callbacks and our adapter between them, new for each test."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from hypothesis import settings
 
 from server.providers.twilio.adapter import TwilioMessageSender
+from server.providers.twilio.client import TwilioClient
 from tests.providers.servers import (
     ACCOUNT_SID,
     AUTH_TOKEN,
@@ -44,3 +46,17 @@ async def sender(sandbox: Sandbox, receiver: Receiver) -> AsyncIterator[TwilioMe
     )
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+async def twilio(sandbox: Sandbox) -> AsyncIterator[TwilioClient]:
+    """The official SDK's client."""
+    client = TwilioClient(
+        account_sid=ACCOUNT_SID,
+        auth_token=AUTH_TOKEN,
+        base_url=sandbox.base_url,
+        connections=10,
+        timeout=timedelta(seconds=5),
+    )
+    yield client
+    await client.aclose()

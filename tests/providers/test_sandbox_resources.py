@@ -1,6 +1,5 @@
 """The sandbox's resources as the official SDK reads them, and their shapes beside those of Twilio's reference."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +10,6 @@ from server.providers.sandbox.settings import MESSAGING_SERVICE_SID, OWNED_NUMBE
 from server.providers.twilio.client import Refusal, TwilioClient
 from tests.providers.servers import (
     ACCOUNT_SID,
-    AUTH_TOKEN,
     MESSAGES,
     Receiver,
     Sandbox,
@@ -20,19 +18,6 @@ from tests.providers.servers import (
 from tests.providers.test_twilio_adapter import documented_message
 
 NUMBERS = f"/2010-04-01/Accounts/{ACCOUNT_SID}/IncomingPhoneNumbers.json"
-
-
-@pytest.fixture
-async def twilio(sandbox: Sandbox) -> AsyncIterator[TwilioClient]:
-    client = TwilioClient(
-        account_sid=ACCOUNT_SID,
-        auth_token=AUTH_TOKEN,
-        base_url=sandbox.base_url,
-        connections=10,
-        timeout=timedelta(seconds=5),
-    )
-    yield client
-    await client.aclose()
 
 
 def shape(value: Any) -> Any:

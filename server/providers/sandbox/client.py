@@ -65,7 +65,8 @@ class SandboxClient:
             response = connection.getresponse()
             answer = _json(response)
         except (OSError, HTTPException) as error:
-            raise SandboxError(f"Cannot reach the sandbox at {self._url}: {error}. Does it run?") from error
+            why = (isinstance(error, OSError) and error.strerror) or str(error)
+            raise SandboxError(f"Cannot reach the sandbox at {self._url}: {why}. Does it run?") from error
         finally:
             connection.close()
         if response.status != 200:
