@@ -14,6 +14,8 @@ import structlog
 from commonservices.v1 import (
     api_key_service_pb2,
     api_key_service_pb2_grpc,
+    bandwidth_request_service_pb2,
+    bandwidth_request_service_pb2_grpc,
     bearer_service_pb2,
     bearer_service_pb2_grpc,
     conversation_service_pb2,
@@ -53,6 +55,7 @@ from server.events.relay import Relay
 from server.events.retention import Retention
 from server.events.service import EventService
 from server.events.stream import Streams
+from server.messages.bandwidth_service import BandwidthRequestService
 from server.messages.messages import LANES
 from server.messages.send import SendWorker
 from server.messages.service import MessageService
@@ -157,6 +160,7 @@ SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
     for module, name in (
         (api_key_service_pb2, "ApiKeyService"),
+        (bandwidth_request_service_pb2, "BandwidthRequestService"),
         (bearer_service_pb2, "BearerService"),
         (conversation_service_pb2, "ConversationService"),
         (conversation_service_pb2, "ParticipantService"),
@@ -195,6 +199,16 @@ def _add_services(
             notifications,
             registry.message_callback_reader(settings),
             registry.inbound_message_reader(settings),
+            public_base_url=settings.public_base_url,
+            unknown_sender_answer=settings.unknown_sender_answer,
+        ),
+        server,
+    )
+    bandwidth_request_service_pb2_grpc.add_BandwidthRequestServiceServicer_to_server(
+        BandwidthRequestService(
+            db,
+            notifications,
+            registry.message_events_reader(settings),
             public_base_url=settings.public_base_url,
             unknown_sender_answer=settings.unknown_sender_answer,
         ),
