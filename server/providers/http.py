@@ -7,8 +7,12 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
+from server.providers.ports import MediaRefused
+
 # Includes the wait for a free connection of the pool.
 _CONNECT_SECONDS = 5
+
+_CHUNK_BYTES = 65_536
 
 
 class NotReached(Exception):
@@ -41,6 +45,16 @@ def exchange() -> Iterator[None]:
         raise NotReached(type(error).__name__) from error
     except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
         raise NoAnswer(type(error).__name__) from error
+
+
+async def read_file(answer: aiohttp.ClientResponse, *, max_bytes: int) -> bytes:
+    """The body of an answer. Raises MediaRefused as soon as it is known to be larger."""
+    data = bytearray()
+    async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+        data += chunk
+        if len(data) > max_bytes:
+            raise MediaRefused(f"is larger than {max_bytes} bytes")
+    return bytes(data)
 
 
 def retry_after(value: str | None, *, now: datetime) -> timedelta | None:

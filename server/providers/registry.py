@@ -9,6 +9,7 @@ from server.config import Settings
 from server.providers.ports import (
     InboundMessageReader,
     LineTypeLookup,
+    MediaFetcher,
     MessageCallbackReader,
     MessageEventsReader,
     MessageSender,
@@ -77,6 +78,27 @@ def message_events_reader(settings: Settings) -> MessageEventsReader | None:
         username=settings.bandwidth_callback_username,
         password=settings.bandwidth_callback_password.get_secret_value(),
     )
+
+
+def media_fetchers(settings: Settings) -> dict[str, MediaFetcher]:
+    """A fetcher of each provider's media."""
+    from server.providers.twilio.media import TwilioMediaFetcher
+
+    fetchers: dict[str, MediaFetcher] = {
+        "twilio": TwilioMediaFetcher(
+            account_sid=settings.twilio_account_sid,
+            auth_token=settings.twilio_auth_token.get_secret_value(),
+            api_base_url=settings.twilio_api_base_url,
+        )
+    }
+    if settings.bandwidth_account_id is not None:
+        from server.providers.bandwidth.media import BandwidthMediaFetcher
+
+        username, password = _bandwidth_credentials(settings)
+        fetchers["bandwidth"] = BandwidthMediaFetcher(
+            username=username, password=password, api_base_url=settings.bandwidth_api_base_url
+        )
+    return fetchers
 
 
 def line_type_lookup(settings: Settings) -> LineTypeLookup:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from server.providers.bandwidth.media_types import UNNAMED, named_type
-from server.providers.http import NoAnswer, NotReached, exchange, open_session, retry_after
+from server.providers.http import NoAnswer, NotReached, exchange, open_session, read_file, retry_after
 from server.providers.ports import Media, MediaRefused, ProviderUnavailable
 
 # The account or its credentials are wrong, or there is too much to do: later it may be had.
@@ -39,7 +39,8 @@ class BandwidthMediaFetcher:
                 async with self._session.get(url, headers=self._headers, allow_redirects=False) as answer:
                     _check_status(answer)
                     return Media(
-                        content_type=_content_type(answer) or named_type(url), data=await _read(answer, max_bytes)
+                        content_type=_content_type(answer) or named_type(url),
+                        data=await read_file(answer, max_bytes=max_bytes),
                     )
         except (NotReached, NoAnswer) as error:
             raise ProviderUnavailable(str(error)) from error
@@ -61,12 +62,3 @@ def _check_status(answer: aiohttp.ClientResponse) -> None:
 def _content_type(answer: aiohttp.ClientResponse) -> str | None:
     said = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return None if said in ("", UNNAMED) else said
-
-
-async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    data = bytearray()
-    async for chunk in answer.content.iter_chunked(65_536):
-        data += chunk
-        if len(data) > max_bytes:
-            raise MediaRefused(f"is larger than {max_bytes} bytes")
-    return bytes(data)
