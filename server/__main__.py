@@ -110,6 +110,26 @@ def sync_numbers() -> None:
 
 
 @main.command()
+@click.option("--all-older-than", type=click.IntRange(min=0), metavar="SECONDS", help="Of a message's last news.")
+def reconcile(all_older_than: int | None) -> None:
+    """Ask the providers about messages whose callbacks stopped, and print what they are now and which stay open.
+
+    Workers do that for every message that is due; with --all-older-than, all without a final status are due. Fails if a
+    provider could not be reached.
+    """
+    from datetime import timedelta
+
+    from server import app
+    from server.config import Settings
+
+    older_than = None if all_older_than is None else timedelta(seconds=all_older_than)
+    reconciliation = asyncio.run(app.reconcile(_settings(Settings), older_than=older_than))
+    click.echo("\n".join(reconciliation.lines()))
+    if not reconciliation.all_reached:
+        raise click.ClickException("a provider could not be reached")
+
+
+@main.command()
 @click.option("--listen", required=True, metavar=HOST_PORT)
 @click.option("--api", multiple=True, required=True, metavar=HOST_PORT, help="A gRPC server; may be given again.")
 @click.option("--admin-port", type=int, required=True, help="Envoy's own pages, on the loopback address only.")

@@ -4,9 +4,11 @@ import asyncio
 import logging
 import secrets
 import signal
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import BinaryIO
 
 import grpc.aio
 import orjson
@@ -43,7 +45,7 @@ from server import idempotency
 from server.accounts import bearers, keys
 from server.accounts.authentication import Authentication
 from server.accounts.service import ApiKeyService, BearerService
-from server.background import repeat
+from server.background import Pace, repeat
 from server.caller import BearerType
 from server.config import DatabaseSettings, Settings
 from server.conversations.participant_service import ParticipantService
@@ -57,12 +59,14 @@ from server.events.service import EventService
 from server.events.stream import Streams
 from server.messages.bandwidth_service import BandwidthRequestService
 from server.messages.messages import LANES
+from server.messages.reconcile import CHECKS_PER_SECOND, Reconciler, Reconciliation, reconcile_all
 from server.messages.send import SendWorker
 from server.messages.service import MessageService
 from server.messages.twilio_service import TwilioRequestService
-from server.notifications import Notifications
+from server.notifications import Channel, Notifications
 from server.numbers import messaging_services
 from server.numbers.customer_service import CustomerService
+from server.numbers.line_types import LOOKUPS_PER_SECOND, LineTypeWorker
 from server.numbers.service import MessagingServiceService
 from server.numbers.sync import Changes, NumberSync
 from server.providers import registry
@@ -84,6 +88,10 @@ _DRAIN_SECONDS = 2.0
 _GRACE_SECONDS = 15.0
 
 _FORGET_EVERY_SECONDS = 60.0
+
+# How soon after it has come due a message is asked about, or a number looked up that nobody was woken for.
+_RECONCILE_EVERY = timedelta(seconds=10)
+_LOOK_UP_EVERY = timedelta(seconds=10)
 
 # How soon a synchronisation of numbers that has come due begins.
 _LOOK_FOR_SYNC_EVERY = timedelta(minutes=1)
@@ -242,6 +250,10 @@ async def run_worker(settings: Settings) -> None:
     )
     relay = Relay(db, notifications, endpoints.fan_out)
     retention = Retention(db, deliveries.release, keep=settings.event_retention)
+    reconciler = Reconciler(db, notifications, senders, pace=Pace(CHECKS_PER_SECOND))
+    lookup = registry.line_type_lookup(settings)
+    line_types = LineTypeWorker(db, lookup, pace=Pace(LOOKUPS_PER_SECOND))
+    number_used = notifications.wake(Channel.LINE_TYPES)
     directory = registry.number_directory(settings)
     number_sync = NumberSync(db, directory)
     await db.open()
@@ -252,6 +264,8 @@ async def run_worker(settings: Settings) -> None:
                 tasks.create_task(relay.run()),
                 tasks.create_task(retention.run()),
                 tasks.create_task(_forget_request_ids(db)),
+                tasks.create_task(repeat(reconciler.step, name="reconcile", every=_RECONCILE_EVERY)),
+                tasks.create_task(repeat(line_types.step, name="line_types", every=_LOOK_UP_EVERY, wake=number_used)),
                 tasks.create_task(repeat(number_sync.step, name="sync_numbers", every=_LOOK_FOR_SYNC_EVERY)),
             ]
             async with asyncio.TaskGroup() as work:
@@ -263,6 +277,7 @@ async def run_worker(settings: Settings) -> None:
                 task.cancel()
     finally:
         await deliverer.aclose()
+        await lookup.aclose()
         await directory.aclose()
         for sender in senders.values():
             await sender.aclose()
@@ -304,6 +319,22 @@ async def sync_numbers(settings: Settings) -> Changes:
             return await NumberSync(db, directory).sync_now()
         finally:
             await directory.aclose()
+
+
+async def reconcile(settings: Settings, *, older_than: timedelta | None) -> Reconciliation:
+    """Ask the providers now about every message that is due for it; with `older_than`, about every message without a
+    final status that had no news for so long."""
+    _log_json(to=sys.stderr.buffer)
+    async with _session(settings) as (db, _cipher):
+        senders = registry.message_senders(settings)
+        # Nobody is woken by these, for they are not run: the relay looks by itself.
+        notifications = Notifications(settings.database_url.get_secret_value(), db)
+        reconciler = Reconciler(db, notifications, senders, pace=Pace(CHECKS_PER_SECOND))
+        try:
+            return await reconcile_all(reconciler, db, older_than=older_than)
+        finally:
+            for sender in senders.values():
+                await sender.aclose()
 
 
 async def seed_local(settings: DatabaseSettings, *, numbers: Sequence[str], twilio_messaging_sid: str) -> None:
@@ -349,11 +380,11 @@ LOG_PROCESSORS: tuple[structlog.typing.Processor, ...] = (
 )
 
 
-def _log_json() -> None:
-    """Log to standard output."""
+def _log_json(*, to: BinaryIO | None = None) -> None:
+    """Log to standard output, or elsewhere where that is for what a command prints."""
     structlog.configure(
         processors=LOG_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.BytesLoggerFactory(),
+        logger_factory=structlog.BytesLoggerFactory(to),
         cache_logger_on_first_use=True,
     )

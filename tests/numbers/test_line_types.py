@@ -263,6 +263,19 @@ async def test_workers_beside_each_other_ask_once_about_each_number(
     assert known == ["mobile"] * len(numbers)
 
 
+async def test_claim_passes_over_what_another_worker_is_claiming(
+    db: Database, sandbox: Sandbox, lookup: LineTypeLookup
+) -> None:
+    await enqueue(db)
+    async with db.connection() as connection, connection.transaction():
+        await connection.execute("UPDATE line_types SET attempts = attempts")
+
+        async with asyncio.timeout(5):
+            assert not await a_worker(db, lookup).step()
+
+    assert await asked(sandbox) == []
+
+
 class Held:
     """A LineTypeLookup whose answer waits for the test."""
 
