@@ -6,7 +6,6 @@ local numbers.
 """
 
 import base64
-import binascii
 import secrets
 import string
 from collections.abc import Iterator, Mapping
@@ -197,7 +196,7 @@ def _token(request: web.Request) -> str | None:
     written = request.query.get("pageToken")
     try:
         return None if written is None else base64.urlsafe_b64decode(written).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise BandwidthRefusal(400, "request-validation", "pageToken is not one of ours") from error
 
 
