@@ -32,7 +32,7 @@ async def get(sandbox: Sandbox, url: str, **request: Any) -> tuple[int, aiohttp.
 async def cdn_url(sandbox: Sandbox, url: str) -> str:
     status, response, _ = await get(sandbox, url, headers=CREDENTIALS)
     assert status == 307
-    return sandbox.base_url + response.headers["Location"]
+    return response.headers["Location"]
 
 
 async def test_file_is_where_its_url_leads(sandbox: Sandbox) -> None:
@@ -55,10 +55,20 @@ async def test_url_asks_for_credentials(sandbox: Sandbox, headers: dict[str, str
 async def test_address_of_the_file_cannot_be_guessed(sandbox: Sandbox) -> None:
     (url,) = (await texted(sandbox, upload()))["media_urls"]
     address = await cdn_url(sandbox, url)
+    assert address.startswith(f"{sandbox.base_url}/cdn/")
 
     status, _, body = await get(sandbox, address[:-1] + ("0" if address[-1] != "0" else "1"))
 
     assert status == 404
+    assert DATA not in body
+
+
+async def test_store_refuses_credentials_that_were_taken_along(sandbox: Sandbox) -> None:
+    (url,) = (await texted(sandbox, upload()))["media_urls"]
+
+    status, _, body = await get(sandbox, await cdn_url(sandbox, url), headers=CREDENTIALS)
+
+    assert status == 400
     assert DATA not in body
 
 

@@ -75,6 +75,31 @@ def test_the_sandboxs_numbers_are_the_first_messaging_service(stack: RunningStac
     assert [number["phone_number"] for number in service["twilio_numbers"]] == list(OWNED_NUMBERS)
 
 
+def test_a_person_plays_the_parent(stack: RunningStack) -> None:
+    assert (stack.folder / "sandbox_url").read_text() in stack.line("sandbox")
+
+    texted = _sandbox(stack.folder, "text", "--from", "+14155550123", "--to", OWNED_NUMBERS[0], "We will be late.")
+
+    assert texted.returncode == 0, texted.stderr
+    sent, posted = texted.stdout.splitlines()
+    assert sent.endswith(f"+14155550123 -> {OWNED_NUMBERS[0]}  received  We will be late.")
+    assert posted.startswith(f"posted to {stack.base_url}/api/v1/twilio_requests/inbound, which answered 20")
+    (received,) = stack.get(f"/api/v1/messages?from=%2B14155550123&to=%2B{OWNED_NUMBERS[0][1:]}")
+    assert received["message_body"] == "We will be late."
+    # Nobody has a conversation with this phone.
+    eventually(lambda: len(_sandbox(stack.folder, "inbox", "+14155550123").stdout.splitlines()) == 2)
+
+
+def _sandbox(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "server", "sandbox", *words],
+        cwd=ROOT,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_the_printed_psql_line_connects(stack: RunningStack) -> None:
     password, psql, url = stack.line("database").split()[1:]
 
@@ -133,12 +158,14 @@ def test_killing_the_supervisor_leaves_no_orphan_and_ctrl_c_none_either(folder: 
 
     with running(folder) as second:
         assert second.get("/api/v1/admin/bearers") == bearers
+        assert _sandbox(folder, "inbox").returncode == 0
         stopped = descendants(second.popen.pid)
         began = time.monotonic()
         code = second.end(signal.SIGINT)
         took = time.monotonic() - began
     assert code == 0
     assert took < 6
+    assert _sandbox(folder, "inbox").stderr.startswith(f"Error: No sandbox runs on the data folder {folder} ")
     assert not [pid for pid in stopped if runs(pid)]
 
 

@@ -4,7 +4,16 @@ from hmac import compare_digest
 
 from aiohttp import web
 
-from server.providers.sandbox.answers import API_VERSION, Json, list_2010, not_found, page_of, rfc2822
+from server.providers.sandbox.answers import (
+    API_VERSION,
+    Json,
+    Refusal,
+    absolute_url,
+    list_2010,
+    not_found,
+    page_of,
+    rfc2822,
+)
 from server.providers.sandbox.carrier import Carrier
 from server.providers.sandbox.records import Medium, Message
 
@@ -46,7 +55,8 @@ class Media:
     async def redirect(self, request: web.Request) -> web.Response:
         """Where the file is."""
         medium = self._medium(request)
-        return web.Response(status=307, headers={"Location": f"{CDN_PREFIX}{medium.sid}/{medium.key}"})
+        url = absolute_url(request, f"{CDN_PREFIX}{medium.sid}/{medium.key}")
+        return web.Response(status=307, headers={"Location": url})
 
     async def delete(self, request: web.Request) -> web.Response:
         """Forget a file."""
@@ -58,13 +68,16 @@ class Media:
         medium = self._carrier.media.get(request.match_info["sid"])
         if medium is None or not compare_digest(medium.key.encode(), request.match_info["key"].encode()):
             raise not_found(request.path)
+        if "Authorization" in request.headers:
+            # As the store behind Twilio: whoever takes the account's credentials along when redirected is not served.
+            raise Refusal(400, 20001, "Only one auth mechanism allowed")
         # Not an argument: aiohttp refuses parameters there, which a phone may send.
         headers = {"Content-Type": medium.content_type}
         return web.Response(body=self._carrier.file_of(medium), headers=headers)
 
     def _message(self, request: web.Request) -> Message:
         message = self._carrier.messages.get(request.match_info["message_sid"])
-        if message is None or message.by_carrier:
+        if message is None or not message.is_twilios:
             raise not_found(request.path)
         return message
 
