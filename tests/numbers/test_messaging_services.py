@@ -1,6 +1,7 @@
 """Messaging services through the front door."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import grpc
 import pytest
@@ -12,27 +13,9 @@ from server.caller import BearerType
 from server.db import Database
 from tests.clients import Client, refused
 from tests.conftest import MakeClient
+from tests.numbers.support import create, get, new_service, numbers
 
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
-
-
-def numbers(*spelled: str) -> list[pb.TwilioNumberAttributes]:
-    return [pb.TwilioNumberAttributes(phone_number=number) for number in spelled]
-
-
-def new_service(**over: object) -> pb.AdminCreateMessagingServiceRequest:
-    given = {
-        "name": "school",
-        "global_customer_id": "customer",
-        "twilio_messaging_sid": "MG1",
-        "bandwidth_messaging_sid": "bw1",
-        "twilio_numbers_attributes": numbers("+12065550101", "+12065550100"),
-    }
-    return pb.AdminCreateMessagingServiceRequest(**{**given, **over})  # type: ignore[arg-type]
-
-
-async def create(admin: Client, **over: object) -> messaging_service_pb2.MessagingService:
-    return await admin.messaging_services.AdminCreateMessagingService(new_service(**over), metadata=admin.metadata)
 
 
 async def counts(db: Database) -> list[int]:
@@ -241,6 +224,117 @@ async def test_unknown_uuid_is_not_found(client: Client, uuid: str) -> None:
     assert answer.metadata == {"messaging_service_uuid": uuid}
 
 
+async def find(client: Client, field: str, value: str) -> messaging_service_pb2.MessagingService:
+    calls: dict[str, Callable[[], Awaitable[messaging_service_pb2.MessagingService]]] = {
+        "twilio_messaging_sid": lambda: client.messaging_services.FindMessagingServiceByTwilioMessagingSid(
+            pb.FindMessagingServiceByTwilioMessagingSidRequest(twilio_messaging_sid=value), metadata=client.metadata
+        ),
+        "bandwidth_messaging_sid": lambda: client.messaging_services.FindMessagingServiceByBandwidthMessagingSid(
+            pb.FindMessagingServiceByBandwidthMessagingSidRequest(bandwidth_messaging_sid=value),
+            metadata=client.metadata,
+        ),
+        "global_customer_id": lambda: client.messaging_services.FindMessagingServiceByGlobalCustomerId(
+            pb.FindMessagingServiceByGlobalCustomerIdRequest(global_customer_id=value), metadata=client.metadata
+        ),
+        "name": lambda: client.messaging_services.FindMessagingServiceByName(
+            pb.FindMessagingServiceByNameRequest(name=value), metadata=client.metadata
+        ),
+    }
+    return await calls[field]()
+
+
+LOOKUPS = ("twilio_messaging_sid", "bandwidth_messaging_sid", "global_customer_id", "name")
+
+
+@pytest.mark.parametrize("field", LOOKUPS)
+async def test_service_is_found_by_what_is_its_alone(admin: Client, client: Client, field: str) -> None:
+    made = await create(admin)
+    await create(
+        admin,
+        name="other",
+        global_customer_id="another",
+        twilio_messaging_sid="MG2",
+        bandwidth_messaging_sid="bw2",
+        twilio_numbers_attributes=numbers("+12065550109"),
+    )
+
+    assert await find(client, field, getattr(made, field)) == made
+
+
+@pytest.mark.parametrize("field", LOOKUPS)
+async def test_what_no_service_has_is_not_found(admin: Client, client: Client, field: str) -> None:
+    await create(admin)
+
+    for value in ("é", "nobody's", "%"):
+        answer = await refused(find(client, field, value))
+        assert (answer.code, answer.reason) == (grpc.StatusCode.NOT_FOUND, "MESSAGING_SERVICE_NOT_FOUND")
+        assert answer.metadata == {field: value}
+    assert (await refused(find(client, field, ""))).fields == (field,)
+    assert (await refused(find(client, field, "a\0b"))).fields == (field,)
+
+
+async def test_oldest_service_of_a_customer_is_found(admin: Client, client: Client) -> None:
+    made = await create(admin)
+    await create(admin, name="a", twilio_messaging_sid="MG2", bandwidth_messaging_sid="", twilio_numbers_attributes=[])
+
+    assert await find(client, "global_customer_id", "customer") == made
+
+
+async def test_create_without_numbers_answers_every_field(admin: Client, client: Client) -> None:
+    request = pb.CreateMessagingServiceRequest(
+        name="pool",
+        global_customer_id="customer",
+        twilio_messaging_sid="MG1",
+        provider="twilio",
+        is_k12_pool=True,
+        bearer_id=client.bearer_id,
+        request_id="once",
+    )
+
+    made = await admin.messaging_services.CreateMessagingService(request, metadata=admin.metadata)
+    again = await admin.messaging_services.CreateMessagingService(request, metadata=admin.metadata)
+
+    assert made == again == await get(client, made.uuid)
+    assert (made.provider, made.is_k12_pool, made.bearer_id) == ("twilio", True, client.bearer_id)
+    assert not made.HasField("bandwidth_messaging_sid")
+    assert not made.twilio_numbers
+
+
+async def test_create_without_numbers_names_every_bad_field(admin: Client) -> None:
+    request = pb.CreateMessagingServiceRequest(name="x" * 256, provider="pigeon", bandwidth_messaging_sid="a\0b")
+
+    answer = await refused(admin.messaging_services.CreateMessagingService(request, metadata=admin.metadata))
+
+    assert set(answer.fields) == {"name", "provider", "bandwidth_messaging_sid", "global_customer_id"}
+
+
+async def test_numbers_of_a_create_are_new(admin: Client, db: Database) -> None:
+    request = new_service(
+        twilio_numbers_attributes=[
+            pb.TwilioNumberAttributes(id=1),
+            pb.TwilioNumberAttributes(phone_number="+12065550100", destroy=True),
+        ]
+    )
+
+    answer = await refused(admin.messaging_services.AdminCreateMessagingService(request, metadata=admin.metadata))
+
+    assert answer.fields == ("twilio_numbers_attributes[0].id", "twilio_numbers_attributes[1]._destroy")
+    assert await counts(db) == [0, 0, 0]
+
+
+async def test_numbers_tell_their_state_sid_and_release(admin: Client, client: Client, db: Database) -> None:
+    made = await create(admin, twilio_numbers_attributes=numbers("+15125550100", "+18885550100", "+442079460000"))
+    await db.execute("UPDATE twilio_numbers SET phone_number_sid = 'PN1', released_at = now() WHERE state_code = 'TX'")
+
+    texan, toll_free, foreign = (await get(client, made.uuid)).twilio_numbers
+
+    assert [number.state_code for number in made.twilio_numbers] == ["TX", "", ""]
+    assert not any(number.HasField("released_at") for number in made.twilio_numbers)
+    assert (texan.state_code, texan.phone_number_sid, texan.HasField("released_at")) == ("TX", "PN1", True)
+    for number in (toll_free, foreign):
+        assert not any(number.HasField(field) for field in ("state_code", "phone_number_sid", "released_at"))
+
+
 @pytest.mark.parametrize("bearer_type", [BearerType.APPLICATION, BearerType.USER])
 async def test_making_one_takes_an_admin(client_of: MakeClient, db: Database, bearer_type: BearerType) -> None:
     caller = await client_of(bearer_type)
@@ -249,5 +343,10 @@ async def test_making_one_takes_an_admin(client_of: MakeClient, db: Database, be
         caller.messaging_services.AdminCreateMessagingService(new_service(), metadata=caller.metadata)
     )
 
+    plain = await refused(
+        caller.messaging_services.CreateMessagingService(pb.CreateMessagingServiceRequest(), metadata=caller.metadata)
+    )
+
     assert (answer.code, answer.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_REQUIRED")
+    assert plain == answer
     assert await counts(db) == [0, 0, 0]
