@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from server.app import running_api
 from server.config import Settings
 from server.db import Database
+from server.messages.reconcile import Reconciler
 from server.messages.send import SendWorker
 from server.notifications import Notifications
 from server.providers import registry
@@ -20,6 +21,7 @@ from server.providers.sandbox.settings import MESSAGING_SERVICE_SID
 from server.stack.postgres import free_port
 from tests.factories import make_messaging_service
 from tests.messages.inbound import Texts
+from tests.messages.reconciling import a_reconciler
 from tests.messages.wire import Wire, running_wire
 from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, Sandbox, running_sandbox
 from tests.rest.front import Front, running_envoy, until_healthy
@@ -108,6 +110,12 @@ def make_worker(db: Database, notifications: Notifications, senders: dict[str, M
 def worker(make_worker: MakeWorker) -> SendWorker:
     """A worker of the default lane."""
     return make_worker()
+
+
+@pytest.fixture
+def reconciler(db: Database, notifications: Notifications, senders: dict[str, MessageSender]) -> Reconciler:
+    """One that asks the carrier, as fast as it can."""
+    return a_reconciler(db, notifications, senders)
 
 
 @pytest.fixture
