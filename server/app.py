@@ -26,6 +26,10 @@ from commonservices.v1 import (
     customer_service_pb2_grpc,
     event_service_pb2,
     event_service_pb2_grpc,
+    file_service_pb2,
+    file_service_pb2_grpc,
+    lambda_request_service_pb2,
+    lambda_request_service_pb2_grpc,
     message_service_pb2,
     message_service_pb2_grpc,
     messaging_service_service_pb2,
@@ -57,7 +61,10 @@ from server.events.relay import Relay
 from server.events.retention import Retention
 from server.events.service import EventService
 from server.events.stream import Streams
+from server.files.service import FileService
 from server.messages.bandwidth_service import BandwidthRequestService
+from server.messages.lambda_service import LambdaRequestService
+from server.messages.media import MediaWorker
 from server.messages.messages import LANES
 from server.messages.reconcile import CHECKS_PER_SECOND, Reconciler, Reconciliation, reconcile_all
 from server.messages.send import SendWorker
@@ -73,6 +80,7 @@ from server.providers import registry
 from server.rpc.auth import Gate
 from server.rpc.edge import Edge
 from server.rpc.status import StatusService
+from server.storage import Storage, UrlSigner, open_storage
 from server.webhooks import deliveries, endpoints
 from server.webhooks.deliver import Deliverer
 from server.webhooks.service import WebhookDeliveryService
@@ -92,6 +100,9 @@ _FORGET_EVERY_SECONDS = 60.0
 # How soon after it has come due a message is asked about, or a number looked up that nobody was woken for.
 _RECONCILE_EVERY = timedelta(seconds=10)
 _LOOK_UP_EVERY = timedelta(seconds=10)
+
+# How soon media are fetched that nobody was woken for.
+_STORE_MEDIA_EVERY = timedelta(seconds=5)
 
 # How soon a synchronisation of numbers that has come due begins.
 _LOOK_FOR_SYNC_EVERY = timedelta(minutes=1)
@@ -123,6 +134,8 @@ async def running_api(settings: Settings, *, listen: str) -> AsyncIterator[Api]:
     cipher = Cipher([key.get_secret_value() for key in settings.encryption_keys])
     db = Database(url, max_size=_API_CONNECTIONS)
     notifications = Notifications(url, db)
+    signer = _url_signer(settings)
+    storage = open_storage(settings.storage_url, signer)
     authentication = Authentication(db, notifications)
     server = grpc.aio.server(
         interceptors=[Edge(Gate(authentication.authenticate))],
@@ -139,7 +152,8 @@ async def running_api(settings: Settings, *, listen: str) -> AsyncIterator[Api]:
     streams = Streams(db, notifications, feed)
     event_service = EventService(db, streams, still_valid=authentication.is_still_valid)
     event_service_pb2_grpc.add_EventServiceServicer_to_server(event_service, server)
-    _add_services(server, settings, db, notifications, cipher)
+    _add_services(server, settings, db, notifications, cipher, storage)
+    file_service_pb2_grpc.add_FileServiceServicer_to_server(FileService(storage, signer), server)
     health_service = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
@@ -160,6 +174,7 @@ async def running_api(settings: Settings, *, listen: str) -> AsyncIterator[Api]:
             await server.stop(0)
             for task in background:
                 task.cancel()
+    await storage.aclose()
     await db.close()
 
 
@@ -174,6 +189,8 @@ SERVICES = tuple(
         (conversation_service_pb2, "ParticipantService"),
         (customer_service_pb2, "CustomerService"),
         (event_service_pb2, "EventService"),
+        (file_service_pb2, "FileService"),
+        (lambda_request_service_pb2, "LambdaRequestService"),
         (message_service_pb2, "MessageService"),
         (messaging_service_service_pb2, "MessagingServiceService"),
         (status_service_pb2, "StatusService"),
@@ -184,7 +201,12 @@ SERVICES = tuple(
 
 
 def _add_services(
-    server: grpc.aio.Server, settings: Settings, db: Database, notifications: Notifications, cipher: Cipher
+    server: grpc.aio.Server,
+    settings: Settings,
+    db: Database,
+    notifications: Notifications,
+    cipher: Cipher,
+    storage: Storage,
 ) -> None:
     status_service_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(db), server)
     api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyService(db, cipher), server)
@@ -197,7 +219,12 @@ def _add_services(
     customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerService(db, cipher), server)
     conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationService(db, cipher), server)
     conversation_service_pb2_grpc.add_ParticipantServiceServicer_to_server(ParticipantService(db), server)
-    message_service_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(db, notifications, cipher), server)
+    message_service_pb2_grpc.add_MessageServiceServicer_to_server(
+        MessageService(db, notifications, cipher, storage), server
+    )
+    lambda_request_service_pb2_grpc.add_LambdaRequestServiceServicer_to_server(
+        LambdaRequestService(db, notifications), server
+    )
     webhook_delivery_service_pb2_grpc.add_WebhookDeliveryServiceServicer_to_server(
         WebhookDeliveryService(db, notifications), server
     )
@@ -222,6 +249,10 @@ def _add_services(
         ),
         server,
     )
+
+
+def _url_signer(settings: Settings) -> UrlSigner:
+    return UrlSigner(settings.public_base_url, [key.get_secret_value() for key in settings.encryption_keys])
 
 
 async def serve_api(settings: Settings, *, listen: str) -> None:
@@ -256,6 +287,10 @@ async def run_worker(settings: Settings) -> None:
     number_used = notifications.wake(Channel.LINE_TYPES)
     directory = registry.number_directory(settings)
     number_sync = NumberSync(db, directory)
+    storage = open_storage(settings.storage_url, _url_signer(settings))
+    fetchers = registry.media_fetchers(settings)
+    media = MediaWorker(db, notifications, fetchers, storage)
+    media_came = notifications.wake(Channel.MEDIA)
     await db.open()
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -267,6 +302,7 @@ async def run_worker(settings: Settings) -> None:
                 tasks.create_task(repeat(reconciler.step, name="reconcile", every=_RECONCILE_EVERY)),
                 tasks.create_task(repeat(line_types.step, name="line_types", every=_LOOK_UP_EVERY, wake=number_used)),
                 tasks.create_task(repeat(number_sync.step, name="sync_numbers", every=_LOOK_FOR_SYNC_EVERY)),
+                tasks.create_task(repeat(media.step, name="store_media", every=_STORE_MEDIA_EVERY, wake=media_came)),
             ]
             async with asyncio.TaskGroup() as work:
                 for lane in lanes:
@@ -279,6 +315,9 @@ async def run_worker(settings: Settings) -> None:
         await deliverer.aclose()
         await lookup.aclose()
         await directory.aclose()
+        for fetcher in fetchers.values():
+            await fetcher.aclose()
+        await storage.aclose()
         for sender in senders.values():
             await sender.aclose()
         await db.close()

@@ -13,14 +13,16 @@ from google.protobuf import empty_pb2
 
 from server.db import Database
 from server.encryption import Cipher
-from server.messages import convert, messages
+from server.messages import messages
 from server.messages.create import create_message
 from server.messages.drafts import read_draft
+from server.messages.media_urls import message_with_media
 from server.messages.messages import MessageNotFound
 from server.notifications import Notifications
 from server.paging import Page
 from server.rpc import answers, auth
 from server.rpc.creates import request_key
+from server.storage import Storage
 from server.validation import check, checking, parse_uuid
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -29,10 +31,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class MessageService(message_service_pb2_grpc.MessageServiceServicer):
     """Messages of the caller's bearer."""
 
-    def __init__(self, db: Database, notifications: Notifications, cipher: Cipher) -> None:
+    def __init__(self, db: Database, notifications: Notifications, cipher: Cipher, storage: Storage) -> None:
         self._db = db
         self._notifications = notifications
         self._cipher = cipher
+        self._storage = storage
 
     async def CreateMessage(
         self, request: message_service_pb2.CreateMessageRequest, context: Context
@@ -55,9 +58,8 @@ class MessageService(message_service_pb2_grpc.MessageServiceServicer):
         message_uuid = parse_uuid(request.uuid)
         if message_uuid is None:
             raise MessageNotFound(request.uuid)
-        return convert.message_to_proto(
-            await messages.get_message(self._db, caller=auth.caller(), message_uuid=message_uuid)
-        )
+        message = await messages.get_message(self._db, caller=auth.caller(), message_uuid=message_uuid)
+        return await message_with_media(self._storage, message)
 
     async def ListMessages(
         self, request: message_service_pb2.ListMessagesRequest, context: Context
@@ -74,7 +76,8 @@ class MessageService(message_service_pb2_grpc.MessageServiceServicer):
         )
         await answers.paged(context, request, next_page_token)
         return message_service_pb2.ListMessagesResponse(
-            messages=[convert.message_to_proto(message) for message in found], next_page_token=next_page_token
+            messages=[await message_with_media(self._storage, message) for message in found],
+            next_page_token=next_page_token,
         )
 
     async def ListConversationMessages(
@@ -86,7 +89,8 @@ class MessageService(message_service_pb2_grpc.MessageServiceServicer):
         )
         await answers.paged(context, request, next_page_token)
         return message_service_pb2.ListMessagesResponse(
-            messages=[convert.message_to_proto(message) for message in found], next_page_token=next_page_token
+            messages=[await message_with_media(self._storage, message) for message in found],
+            next_page_token=next_page_token,
         )
 
     async def CancelMessage(
