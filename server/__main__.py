@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from server.config import DatabaseSettings
     from server.providers.sandbox.client import SandboxClient
+    from server.providers.sandbox.settings import BandwidthAccount
 
 Kind = TypeVar("Kind", bound="DatabaseSettings")
 
@@ -154,6 +155,14 @@ def sandbox() -> None:
     """The local carrier."""
 
 
+def _bandwidth_credentials(command: click.decorators.FC) -> click.decorators.FC:
+    """What both sides know of the Bandwidth account."""
+    for name in ("account-id", "username", "password", "callback-username", "callback-password"):
+        envvar = f"BANDWIDTH_{name.upper().replace('-', '_')}"
+        command = click.option(f"--bandwidth-{name}", envvar=envvar, show_envvar=True)(command)
+    return command
+
+
 @sandbox.command()
 @click.option("--listen", required=True, metavar=HOST_PORT)
 @click.option("--data-dir", required=True, type=PATH)
@@ -161,10 +170,19 @@ def sandbox() -> None:
 @click.option("--auth-token", required=True, envvar="TWILIO_AUTH_TOKEN", show_envvar=True)
 @click.option("--inbound-url", help="Where texts to the account's numbers are posted. Default: nowhere.")
 @click.option("--base-url", help="Where the account's server reaches the sandbox. Default: as whoever sends a text.")
+@click.option("--bandwidth-callback-url", help="Play Bandwidth too, and call back there. Default: Twilio alone.")
+@_bandwidth_credentials
 def serve(
-    listen: str, data_dir: Path, account_sid: str, auth_token: str, inbound_url: str | None, base_url: str | None
+    listen: str,
+    data_dir: Path,
+    account_sid: str,
+    auth_token: str,
+    inbound_url: str | None,
+    base_url: str | None,
+    bandwidth_callback_url: str | None,
+    **bandwidth: str | None,
 ) -> None:
-    """Serve the vendor's wire protocol for one account."""
+    """Serve the vendors' wire protocols for one account of each."""
     from server.providers.sandbox import app
     from server.providers.sandbox.settings import SandboxSettings
 
@@ -175,8 +193,19 @@ def serve(
         data_dir=data_dir,
         inbound_url=inbound_url,
         base_url=base_url,
+        bandwidth=None if bandwidth_callback_url is None else _bandwidth_account(bandwidth_callback_url, bandwidth),
     )
     app.run(settings, host=host, port=int(port))
+
+
+def _bandwidth_account(callback_url: str, given: dict[str, str | None]) -> "BandwidthAccount":
+    from server.providers.sandbox.settings import BandwidthAccount
+
+    account = {name.removeprefix("bandwidth_"): value for name, value in given.items() if value}
+    missing = [name.upper() for name, value in given.items() if not value]
+    if missing:
+        raise click.UsageError(f"--bandwidth-callback-url needs {', '.join(missing)}")
+    return BandwidthAccount(callback_url=callback_url, **account)
 
 
 def _where(command: click.decorators.FC) -> click.decorators.FC:

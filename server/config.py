@@ -137,6 +137,8 @@ class LocalSettings(BaseSettings):
     twilio_account_sid: str | None = None
     twilio_auth_token: SecretStr | None = None
     twilio_api_base_url: str | None = None
+    # That there is one; the rest of it is for the processes.
+    bandwidth_account_id: str | None = None
     storage_url: str | None = None
     # The receivers of a newcomer are on this machine.
     webhook_allowed_networks: str = "127.0.0.0/8,::1/128"

@@ -59,6 +59,7 @@ class LocalStack:
         self._folder.sandbox_url.unlink(missing_ok=True)
         database_url = self._start_postgres()
         self._make_twilio_account()
+        self._make_bandwidth_account()
         self._complete(database_url)
         self._prepare(database_url)
         apis = [f"{HOST}:{free_port()}" for _ in range(API_PROCESSES)]
@@ -98,15 +99,33 @@ class LocalStack:
             "TWILIO_API_BASE_URL": f"http://{self._sandbox}",
         }
 
+    def _make_bandwidth_account(self) -> None:
+        """The sandbox plays Bandwidth too, unless there is an account at Bandwidth itself."""
+        if self._sandbox is None or self._settings.bandwidth_account_id is not None:
+            return
+        self._made |= {
+            "BANDWIDTH_ACCOUNT_ID": self._folder.kept("bandwidth_account_id", lambda: str(secrets.randbelow(10**7))),
+            "BANDWIDTH_USERNAME": "sandbox",
+            "BANDWIDTH_PASSWORD": self._folder.kept("bandwidth_password", lambda: secrets.token_hex(16)),
+            "BANDWIDTH_CALLBACK_USERNAME": "sandbox",
+            "BANDWIDTH_CALLBACK_PASSWORD": self._folder.kept(
+                "bandwidth_callback_password", lambda: secrets.token_hex(16)
+            ),
+            "BANDWIDTH_API_BASE_URL": f"http://{self._sandbox}",
+        }
+
     def _sandbox_process(self) -> list[Process]:
         if self._sandbox is None:
             return []
+        public_base_url = self._made["PUBLIC_BASE_URL"].rstrip("/")
         options = [
             f"--listen={self._sandbox}",
             f"--data-dir={self._folder.path / 'sandbox'}",
             f"--base-url={self._made['TWILIO_API_BASE_URL']}",
-            f"--inbound-url={self._made['PUBLIC_BASE_URL'].rstrip('/')}/api/v1/twilio_requests/inbound",
+            f"--inbound-url={public_base_url}/api/v1/twilio_requests/inbound",
         ]
+        if "BANDWIDTH_ACCOUNT_ID" in self._made:
+            options.append(f"--bandwidth-callback-url={public_base_url}/webhooks/bandwidth/messages_updates")
         return [self._process("sandbox", "server", "sandbox", "serve", *options)]
 
     def _complete(self, database_url: str) -> None:
