@@ -32,6 +32,9 @@ _AT_ONCE = 5
 # After each check without news. The first is ten minutes after the news (see message.py), the last some three days.
 _DELAYS = [timedelta(hours=hours) for hours in (0.5, 2, 6, 12, 24, 24)]
 
+# Some providers list a message only a while after they have it: before, one that is not there is no fact.
+_LISTED_AFTER = timedelta(minutes=30)
+
 # After a check that came to no answer, which is not counted.
 _UNAVAILABLE_DELAY = timedelta(minutes=5)
 _LONGEST_RETRY_AFTER = timedelta(hours=1)
@@ -121,11 +124,13 @@ class Reconciler:
             asked_for = min(failure.retry_after or timedelta(0), _LONGEST_RETRY_AFTER)
             await self._postpone(message, max(_UNAVAILABLE_DELAY, asked_for))
             return message.internal_status, Outcome.UNAVAILABLE
+        now = datetime.now(UTC)
         if report is None:
+            if now - message.updated_at < _LISTED_AFTER:
+                return message.internal_status, Outcome.NO_NEWS
             log.warning("message.unknown_to_provider", **facts)
             await self._record(reconcile_queries.STOP_ASKING, message)
             return message.internal_status, Outcome.UNKNOWN
-        now = datetime.now(UTC)
         if await apply_report(self._db, self._notifications, message=message, report=report, now=now):
             return report.internal_status, Outcome.NEWS
         if message.checks <= len(_DELAYS):

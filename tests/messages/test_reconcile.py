@@ -160,14 +160,20 @@ async def test_message_that_the_provider_does_not_know_stays_as_it_is(
     [message] = await silent_messages(client, worker, carrier, "")
     [taken] = await carrier.taken()
     await carrier.rest("DELETE", f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/{taken['sid']}.json")
-    before = await row_of(db, message)
     await make_checks_due(db)
+    young = await reconciler.run_once()
+    asked_again = await check_in(db, message)
+    await db.execute("UPDATE messages SET updated_at = now() - interval '40 min'")
+    await make_checks_due(db)
+    before = await row_of(db, message)
 
     with capture_logs() as logs:
-        assert await reconciler.step()
+        old = await reconciler.run_once()
 
     row = await row_of(db, message)
     [line] = [line for line in logs if line["event"] == "message.unknown_to_provider"]
+    assert ([check.outcome for check in young], round(asked_again / MINUTE)) == ([Outcome.NO_NEWS], 30)
+    assert [check.outcome for check in old] == [Outcome.UNKNOWN]
     assert (line["message_uuid"], line["message_sid"]) == (message.message_uuid, before.message_sid)
     assert (row.internal_status, row.provider_status, row.check_at) == ("processing", before.provider_status, None)
     assert await told(db, message) == ["pending", "processing"]
