@@ -83,7 +83,7 @@ class BandwidthMessageSender:
         return [_report(item) for item in found]
 
     async def fetch(self, message_sid: str) -> MessageReport | None:
-        """Bandwidth's word on one message now. Its list lags behind its callbacks, and goes 14 days back."""
+        """Bandwidth's word on one message now; its list goes 14 days back."""
         return next((_report(item) for item in await self._list({"messageId": message_sid})), None)
 
     async def aclose(self) -> None:
