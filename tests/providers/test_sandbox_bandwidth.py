@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from server.providers.ports import InboundMedia, InboundMessage, MessageCallback
-from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, MESSAGING_SERVICE_SID
+from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_NUMBERS, MESSAGING_SERVICE_SID
 from tests.providers import bandwidth
 from tests.providers.bandwidth import MESSAGES, NUMBER, create, listed
 from tests.providers.servers import Receiver, Sandbox, closed_port_url, running_sandbox
@@ -277,7 +277,8 @@ async def test_vendors_do_not_see_each_others_messages(sandbox: Sandbox) -> None
     assert [message["sid"] for message in listing["messages"]] == [twilios["sid"]]
     assert status == 404
     assert [item["messageId"] for item in await listed(sandbox, destinationTn=PHONE)] == [ours["id"]]
-    assert [taken["sid"] for taken in await sandbox.taken()] == [ours["id"], twilios["sid"]]
+    taken = [(each["sid"], each["vendor"]) for each in await sandbox.taken()]
+    assert taken == [(ours["id"], "bandwidth"), (twilios["sid"], "twilio")]
 
 
 async def test_without_an_account_there_is_no_bandwidth() -> None:
@@ -301,6 +302,18 @@ async def test_text_from_a_phone_is_told_with_its_media(sandbox: Sandbox, receiv
     # A local number's STOP is the account's to heed.
     assert len(await sandbox.taken()) == 1
     assert (await create(sandbox))[0] == 202
+
+
+async def test_numbers_are_listed_with_where_they_are_told(sandbox: Sandbox, receiver: Receiver) -> None:
+    numbers = (await sandbox.control("GET", "numbers"))["numbers"]
+
+    assert [number["number"] for number in numbers[-10:]] == list(BANDWIDTH_NUMBERS)
+    assert numbers[-1] == {
+        "number": BANDWIDTH_NUMBERS[-1],
+        "sid": None,
+        "messaging_service_sid": BANDWIDTH_APPLICATION_ID,
+        "inbound_url": f"{receiver.base_url}/cb",
+    }
 
 
 async def test_media_need_the_credentials(sandbox: Sandbox) -> None:

@@ -72,7 +72,7 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
         PhoneNumbers(carrier),
         Lookups(carrier),
         MessagingServices(carrier),
-        control.Control(carrier, delivery),
+        control.Control(carrier, delivery, bandwidth=account),
         Texts(
             carrier,
             Inbound(carrier, delivery),

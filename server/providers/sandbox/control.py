@@ -32,6 +32,7 @@ from server.providers.sandbox.fields import ControlRefusal, fields_of, number_of
 from server.providers.sandbox.lookups import LINE_TYPES
 from server.providers.sandbox.misbehaviour import MAX_DELAY, Answer, Callbacks, Misbehaviour
 from server.providers.sandbox.records import Handset, Message, PhoneNumber
+from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_NUMBERS, BandwidthAccount
 from server.providers.sandbox.validity import is_phone_number
 
 PREFIX = "/sandbox/"
@@ -42,9 +43,10 @@ _MAX_DELAY_MS = int(MAX_DELAY.total_seconds() * 1000)
 class Control:
     """The control API of one carrier."""
 
-    def __init__(self, carrier: Carrier, delivery: Delivery) -> None:
+    def __init__(self, carrier: Carrier, delivery: Delivery, *, bandwidth: BandwidthAccount | None) -> None:
         self._carrier = carrier
         self._delivery = delivery
+        self._bandwidth = bandwidth
 
     def routes(self) -> list[web.RouteDef]:
         """Where it lives."""
@@ -163,8 +165,9 @@ class Control:
         return web.json_response({})
 
     async def numbers(self, _: web.Request) -> web.Response:
-        """The numbers of the account."""
-        return web.json_response({"numbers": [self._number(each) for each in self._carrier.phone_numbers.values()]})
+        """The numbers of the account, then those of the account at Bandwidth."""
+        numbers = [self._number(each) for each in self._carrier.phone_numbers.values()]
+        return web.json_response({"numbers": numbers + _bandwidth_numbers(self._bandwidth)})
 
     async def buy_number(self, request: web.Request) -> web.Response:
         """Give the account a number."""
@@ -209,6 +212,14 @@ class Control:
         }
 
 
+def _bandwidth_numbers(account: BandwidthAccount | None) -> list[dict[str, Any]]:
+    """Bandwidth's numbers in the same form; they have no sids, and the messaging application is their service."""
+    if account is None:
+        return []
+    service = {"sid": None, "messaging_service_sid": BANDWIDTH_APPLICATION_ID, "inbound_url": account.callback_url}
+    return [{"number": number, **service} for number in BANDWIDTH_NUMBERS]
+
+
 def message_json(message: Message) -> dict[str, Any]:
     """A message as the control API shows it."""
     shown = vars(message)
@@ -238,6 +249,7 @@ def _ms(duration: timedelta) -> int:
 
 _SHOWN = (
     "sid",
+    "vendor",
     "direction",
     "by_carrier",
     "to",
