@@ -309,8 +309,9 @@ async def test_unknown_status_is_kept_and_moves_nothing(live: Live, client: Clie
     assert [kept["provider_status"] for kept in await kept_callbacks(db)] == ["message-delivered", "message-thrown"]
 
 
-async def test_without_credentials_they_are_asked_for(live: Live, db: Database) -> None:
-    status, body, headers = await live.post([event("message-sent")], authorization=None)
+@pytest.mark.parametrize("posted", [[event("message-sent")], b""])
+async def test_without_credentials_they_are_asked_for(live: Live, db: Database, posted: object) -> None:
+    status, body, headers = await live.post(posted, authorization=None)
 
     assert (status, body["error"]["code"]) == (401, 401)
     assert (body["error"]["status"], body["error"]["reason"]) == ("UNAUTHENTICATED", "CREDENTIALS_MISSING")
