@@ -22,6 +22,7 @@ from tests.conversations.support import (
     count,
     create,
     deactivate,
+    moderator,
     numbers,
     pairings,
     update,
@@ -163,6 +164,31 @@ async def test_updates_of_one_conversation_at_once_add_everybody_once(client: Cl
     assert await broken(db) == []
 
 
+async def test_moderators_in_any_order_at_once_do_not_wait_for_each_other(client: Client, db: Database) -> None:
+    made = await create(client)
+    moderators = [moderator(f"teacher-{n}") for n in range(50)]
+
+    await asyncio.gather(
+        *(update(client, made, participants=moderators[:: 1 - n % 2 * 2]) for n in range(10)),
+    )
+
+    assert await count(db, "participants") == 50
+
+
+async def test_conversation_has_at_most_250_participants_also_of_many_who_add_them(
+    client: Client, db: Database
+) -> None:
+    made = await create(client)
+    halves = [[moderator(f"teacher-{half}-{n}") for n in range(150)] for half in range(4)]
+
+    outcomes = await asyncio.gather(
+        *(update(client, made, participants=half) for half in halves), return_exceptions=True
+    )
+
+    assert sum(isinstance(o, conversation_pb2.Conversation) for o in outcomes) == 1
+    assert await count(db, "participants") == 150
+
+
 async def test_messages_and_updates_at_once_add_everybody_once(client: Client, db: Database) -> None:
     made = await create(client, client_conversation_id="a", **BY_SERVICE)
     contacts = [f"+1425555{n:04}" for n in range(6)]
@@ -217,6 +243,30 @@ async def test_deactivation_takes_the_pairing_that_a_message_has_in_hand(client:
 
     assert (await deactivating).twilio_number == SENDER
     assert await pairings(db) == set()
+
+
+async def test_pairing_waits_for_the_deactivation_in_hand(client: Client, db: Database) -> None:
+    made = await create(client, RECEIVER)
+    async with db.connection() as connection, connection.transaction():
+        await connection.execute("UPDATE participants SET pairing_deactivated_at = now()")
+        updating = asyncio.create_task(update(client, made, RECEIVER, sender_number=SENDER))
+        await until_waiting(db, updating)
+
+    [participant] = (await updating).participants
+    assert (participant.twilio_number, participant.HasField("pairing_deactivated_at")) == (SENDER, False)
+    assert await broken(db) == []
+
+
+async def test_new_id_does_not_stop_a_message_that_has_the_contact_in_hand(client: Client, db: Database) -> None:
+    made = await create(client, RECEIVER, client_conversation_id="a")
+    async with db.connection() as connection, connection.transaction():
+        await connection.execute("SELECT FROM participants FOR NO KEY UPDATE")
+        updating = asyncio.create_task(update(client, made, RECEIVER, client_conversation_id="b"))
+        await until_waiting(db, updating)
+        # As its foreign key does, last.
+        await connection.execute("SELECT FROM conversations FOR KEY SHARE")
+
+    assert (await updating).client_conversation_id == "b"
 
 
 async def test_contact_that_a_message_has_in_hand_is_not_added_twice(client: Client, db: Database) -> None:
