@@ -43,6 +43,7 @@ from commonservices.v1 import (
 )
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.tracebacks import ExceptionDictTransformer
 
 from server import idempotency
@@ -52,6 +53,7 @@ from server.accounts.service import ApiKeyService, BearerService
 from server.background import Pace, repeat
 from server.caller import BearerType
 from server.config import DatabaseSettings, Settings
+from server.conversations import participants
 from server.conversations.participant_service import ParticipantService
 from server.conversations.service import ConversationService
 from server.db import DATABASE_DOWN, Database
@@ -211,7 +213,7 @@ def _add_services(
     status_service_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(db), server)
     api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyService(db, cipher), server)
     bearer_service_pb2_grpc.add_BearerServiceServicer_to_server(
-        BearerService(db, cipher, enable_endpoint=endpoints.enable, disable_endpoints=endpoints.disable_all), server
+        BearerService(db, cipher, enable_endpoint=endpoints.enable, end_of_bearer=_end_of_bearer), server
     )
     messaging_service_service_pb2_grpc.add_MessagingServiceServiceServicer_to_server(
         MessagingServiceService(db, cipher, providers=registry.message_providers(settings)), server
@@ -253,6 +255,12 @@ def _add_services(
 
 def _url_signer(settings: Settings) -> UrlSigner:
     return UrlSigner(settings.public_base_url, [key.get_secret_value() for key in settings.encryption_keys])
+
+
+async def _end_of_bearer(tx: AsyncSession, bearer_id: int) -> None:
+    """What a bearer leaves when it is deleted: nothing is delivered to it, and its contacts' numbers are free."""
+    await endpoints.disable_all(tx, bearer_id)
+    await participants.end_pairings_of_bearer(tx, bearer_id)
 
 
 async def serve_api(settings: Settings, *, listen: str) -> None:

@@ -18,7 +18,7 @@ PREVIOUS_SECRET_SIGNS_FOR = timedelta(hours=24)
 
 # Webhooks are above accounts: what is to happen there is passed in.
 EnableEndpoint = Callable[[AsyncSession, int, str], Awaitable[None]]
-DisableEndpoints = Callable[[AsyncSession, int], Awaitable[None]]
+EndOfBearer = Callable[[AsyncSession, int], Awaitable[None]]
 
 
 class BearerNotFound(NotFound):
@@ -103,7 +103,7 @@ async def update_bearer(
     return row
 
 
-async def delete_bearer(tx: AsyncSession, *, bearer_id: int, disable_endpoints: DisableEndpoints) -> None:
+async def delete_bearer(tx: AsyncSession, *, bearer_id: int, end_of_bearer: EndOfBearer) -> None:
     """End a bearer: its keys at once everywhere, its secrets for good, its deliveries; its resources stay."""
     await keys.lock_admins(tx)
     # Excludes the relay, too, which makes deliveries while it holds the bearer's row as live.
@@ -117,7 +117,7 @@ async def delete_bearer(tx: AsyncSession, *, bearer_id: int, disable_endpoints: 
     row.previous_signing_secret_encrypted = None
     row.previous_signing_secret_expires_at = None
     await tx.flush()
-    await disable_endpoints(tx, bearer_id)
+    await end_of_bearer(tx, bearer_id)
     if row.bearer_type == BearerType.ADMIN:
         await keys.require_admin_left(tx, removed_from=bearer_id)
     await keys.forget_keys(tx)

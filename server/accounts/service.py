@@ -16,7 +16,7 @@ from google.protobuf import empty_pb2
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.accounts import bearers, convert, keys
-from server.accounts.bearers import DisableEndpoints, EnableEndpoint
+from server.accounts.bearers import EnableEndpoint, EndOfBearer
 from server.caller import BearerType
 from server.db import Database
 from server.encryption import Cipher
@@ -113,13 +113,13 @@ class BearerService(bearer_service_pb2_grpc.BearerServiceServicer):
         cipher: Cipher,
         *,
         enable_endpoint: EnableEndpoint,
-        disable_endpoints: DisableEndpoints,
+        end_of_bearer: EndOfBearer,
     ) -> None:
         self._db = db
         self._cipher = cipher
         self._creates = Creates(db, cipher)
         self._enable_endpoint = enable_endpoint
-        self._disable_endpoints = disable_endpoints
+        self._end_of_bearer = end_of_bearer
 
     async def CreateBearer(
         self, request: bearer_service_pb2.CreateBearerRequest, context: Context
@@ -165,7 +165,7 @@ class BearerService(bearer_service_pb2_grpc.BearerServiceServicer):
 
     async def DeleteBearer(self, request: bearer_service_pb2.DeleteBearerRequest, context: Context) -> empty_pb2.Empty:
         async with self._db.begin() as tx:
-            await bearers.delete_bearer(tx, bearer_id=request.id, disable_endpoints=self._disable_endpoints)
+            await bearers.delete_bearer(tx, bearer_id=request.id, end_of_bearer=self._end_of_bearer)
         return empty_pb2.Empty()
 
     async def GetCurrentBearer(

@@ -123,6 +123,13 @@ async def deactivate_pairing(tx: AsyncSession, *, conversation: ConversationRow,
     return participant
 
 
+async def end_pairings_of_bearer(tx: AsyncSession, bearer_id: int) -> None:
+    """Deactivate every pairing of a bearer's conversations: others may use the numbers, and what contacts write to
+    them is an unknown sender's."""
+    connection = await tx.connection()
+    await connection.exec_driver_sql(queries.END_PAIRINGS_OF_BEARER, {"bearer_id": bearer_id})
+
+
 async def _locked(tx: AsyncSession, conversation_id: int) -> Sequence[ParticipantRow]:
     """Who is in the conversation; nobody else changes them or their pairings until the transaction ends."""
     query = (

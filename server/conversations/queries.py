@@ -1,4 +1,4 @@
-"""The statements of conversations that choose what to send from, on the fragments they share with messages."""
+"""The statements of conversations: what to send from, on the fragments they share with messages, and the end of it."""
 
 from server.numbers import selection
 
@@ -27,4 +27,15 @@ JOIN conversations c ON c.id = p.conversation_id
 LEFT JOIN LATERAL ({selection.SERVICE}) v ON true
 LEFT JOIN LATERAL ({selection.number(selection.GIVEN_OR_CHOSEN)}) s ON true
 WHERE p.id = %(participant_id)s
+"""
+
+END_PAIRINGS_OF_BEARER = """
+WITH held AS (
+    SELECT p.id FROM participants p JOIN conversations c ON c.id = p.conversation_id
+    WHERE c.bearer_id = %(bearer_id)s AND p.role = 'contact' AND p.pairing_deactivated_at IS NULL
+    ORDER BY p.id FOR NO KEY UPDATE OF p
+), ended AS (
+    DELETE FROM pairings USING held WHERE pairings.participant_id = held.id
+)
+UPDATE participants SET pairing_deactivated_at = now(), updated_at = now() FROM held WHERE participants.id = held.id
 """

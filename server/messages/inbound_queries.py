@@ -26,6 +26,7 @@ SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid,
 FROM (SELECT %(sender_number)s::text AS contact, %(receiver_number)s::text AS phone_number) r
 LEFT JOIN pairings p ON p.twilio_number = r.phone_number AND p.phone_number = r.contact
 LEFT JOIN conversations c ON c.id = p.conversation_id
+     AND EXISTS (SELECT FROM bearers WHERE bearers.id = c.bearer_id AND bearers.deleted_at IS NULL)
 LEFT JOIN twilio_numbers n ON n.phone_number = r.phone_number
 LEFT JOIN messaging_services s ON s.id = n.messaging_service_id
 LEFT JOIN opt_outs o ON o.messaging_service_id = s.id AND o.phone_number = r.contact

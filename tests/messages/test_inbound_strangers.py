@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from commonservices.v1 import bearer_service_pb2, message_pb2, message_service_pb2
@@ -69,6 +70,21 @@ async def test_deleted_owner_has_the_oldest_admin_for_an_heir(
 
     [answer] = await outbound(db)
     assert {row.bearer_id, answer.bearer_id} == {admin.bearer_id}
+
+
+async def test_contacts_of_a_deleted_bearer_are_strangers_and_their_numbers_free(
+    texts: Texts, admin: Client, client: Client, client_of: MakeClient, db: Database
+) -> None:
+    await make_messaging_service(db)
+    await create_message(client)
+    await delete(admin, client)
+
+    row = await received(db, await texts.send())
+
+    assert (row.bearer_id, row.conversation_id) == (admin.bearer_id, None)
+    assert await count(db, "pairings") == 0
+    again = await create_message(await client_of())
+    assert (await received(db, await texts.send())).internal_conversation_id == UUID(again.internal_conversation_id)
 
 
 async def test_text_to_a_number_that_is_not_ours_is_kept_and_not_answered(

@@ -275,7 +275,7 @@ async def test_events_of_a_deleted_bearer_end(
 ) -> None:
     await webhooks.send(bearer, receiver.url(), count=2)
     async with webhooks.db.begin() as tx:
-        await bearers.delete_bearer(tx, bearer_id=bearer.id, disable_endpoints=endpoints.disable_all)
+        await bearers.delete_bearer(tx, bearer_id=bearer.id, end_of_bearer=endpoints.disable_all)
     await webhooks.send(bearer, receiver.url())
 
     assert await deliverer.run_once() == 0

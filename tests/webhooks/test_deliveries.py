@@ -328,7 +328,7 @@ async def test_deliveries_of_a_deleted_bearer_cannot_be_retried(
 ) -> None:
     await webhooks.send(bearer, receiver.url())
     async with webhooks.db.begin() as tx:
-        await bearers.delete_bearer(tx, bearer_id=bearer.id, disable_endpoints=endpoints.disable_all)
+        await bearers.delete_bearer(tx, bearer_id=bearer.id, end_of_bearer=endpoints.disable_all)
 
     refused = await _refused(api.retry(ADMIN, str((await webhooks.only()).uuid)))
 
@@ -343,7 +343,7 @@ async def test_what_is_left_of_a_deleted_bearer_the_worker_ends(
     await webhooks.relay_all()
 
     async with webhooks.db.begin() as tx:
-        await bearers.delete_bearer(tx, bearer_id=bearer.id, disable_endpoints=endpoints.disable_all)
+        await bearers.delete_bearer(tx, bearer_id=bearer.id, end_of_bearer=endpoints.disable_all)
     left = (await webhooks.statuses()).count("pending")
     await deliverer.run_once()
 
