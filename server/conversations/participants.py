@@ -127,7 +127,8 @@ async def end_pairings_of_bearer(tx: AsyncSession, bearer_id: int) -> None:
     """Deactivate every pairing of a bearer's conversations: others may use the numbers, and what contacts write to
     them is an unknown sender's."""
     connection = await tx.connection()
-    await connection.exec_driver_sql(queries.END_PAIRINGS_OF_BEARER, {"bearer_id": bearer_id})
+    for statement in (queries.HOLD_CONTACTS_OF_BEARER, queries.END_PAIRINGS_OF_BEARER):
+        await connection.exec_driver_sql(statement, {"bearer_id": bearer_id})
 
 
 async def _locked(tx: AsyncSession, conversation_id: int) -> Sequence[ParticipantRow]:

@@ -29,13 +29,17 @@ LEFT JOIN LATERAL ({selection.number(selection.GIVEN_OR_CHOSEN)}) s ON true
 WHERE p.id = %(participant_id)s
 """
 
+# A statement of its own: the next ones then see the pairings of messages that held one of these.
+HOLD_CONTACTS_OF_BEARER = """
+SELECT p.id FROM participants p JOIN conversations c ON c.id = p.conversation_id
+WHERE c.bearer_id = %(bearer_id)s AND p.role = 'contact' ORDER BY p.id FOR NO KEY UPDATE OF p
+"""
+
 END_PAIRINGS_OF_BEARER = """
-WITH held AS (
-    SELECT p.id FROM participants p JOIN conversations c ON c.id = p.conversation_id
-    WHERE c.bearer_id = %(bearer_id)s AND p.role = 'contact' AND p.pairing_deactivated_at IS NULL
-    ORDER BY p.id FOR NO KEY UPDATE OF p
-), ended AS (
-    DELETE FROM pairings USING held WHERE pairings.participant_id = held.id
+WITH ended AS (
+    DELETE FROM pairings x USING conversations c WHERE c.id = x.conversation_id AND c.bearer_id = %(bearer_id)s
+    RETURNING x.participant_id
 )
-UPDATE participants SET pairing_deactivated_at = now(), updated_at = now() FROM held WHERE participants.id = held.id
+UPDATE participants SET pairing_deactivated_at = now(), updated_at = now()
+WHERE id IN (SELECT participant_id FROM ended)
 """
