@@ -157,7 +157,7 @@ def sandbox() -> None:
 
 def _bandwidth_credentials(command: click.decorators.FC) -> click.decorators.FC:
     """What both sides know of the Bandwidth account."""
-    for name in ("account-id", "username", "password", "callback-username", "callback-password"):
+    for name in ("account-id", "client-id", "client-secret", "callback-username", "callback-password"):
         envvar = f"BANDWIDTH_{name.upper().replace('-', '_')}"
         command = click.option(f"--bandwidth-{name}", envvar=envvar, show_envvar=True)(command)
     return command
@@ -170,7 +170,10 @@ def _bandwidth_credentials(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--auth-token", required=True, envvar="TWILIO_AUTH_TOKEN", show_envvar=True)
 @click.option("--inbound-url", help="Where texts to the account's numbers are posted. Default: nowhere.")
 @click.option("--base-url", help="Where the account's server reaches the sandbox. Default: as whoever sends a text.")
-@click.option("--bandwidth-callback-url", help="Play Bandwidth too, and call back there. Default: Twilio alone.")
+@click.option(
+    "--bandwidth-callback-url",
+    help="Play Bandwidth too, if there is an account, and call back there. Default: Twilio alone.",
+)
 @_bandwidth_credentials
 def serve(
     listen: str,
@@ -198,10 +201,13 @@ def serve(
     app.run(settings, host=host, port=int(port))
 
 
-def _bandwidth_account(callback_url: str, given: dict[str, str | None]) -> "BandwidthAccount":
+def _bandwidth_account(callback_url: str, given: dict[str, str | None]) -> "BandwidthAccount | None":
+    """The account, where there is one: its settings are set together, or none of them."""
     from server.providers.sandbox.settings import BandwidthAccount
 
     account = {name.removeprefix("bandwidth_"): value for name, value in given.items() if value}
+    if not account:
+        return None
     missing = [name.upper() for name, value in given.items() if not value]
     if missing:
         raise click.UsageError(f"--bandwidth-callback-url needs {', '.join(missing)}")

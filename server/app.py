@@ -384,20 +384,30 @@ async def reconcile(settings: Settings, *, older_than: timedelta | None) -> Reco
                 await sender.aclose()
 
 
-async def seed_local(settings: DatabaseSettings, *, numbers: Sequence[str], twilio_messaging_sid: str) -> None:
-    """Make the customer and messaging service `local` with these numbers, if they are not there."""
+async def seed_local(
+    settings: DatabaseSettings,
+    *,
+    name: str,
+    provider: str,
+    numbers: Sequence[str],
+    twilio_messaging_sid: str | None = None,
+    bandwidth_messaging_sid: str | None = None,
+) -> None:
+    """Make the customer and the messaging service of this name with these numbers, if they are not there."""
     async with _session(settings) as (db, _cipher):
         try:
             async with db.begin() as tx:
                 await messaging_services.create_messaging_service(
                     tx,
-                    name="local",
-                    global_customer_id="local",
+                    name=name,
+                    global_customer_id=name,
+                    provider=provider,
                     twilio_messaging_sid=twilio_messaging_sid,
+                    bandwidth_messaging_sid=bandwidth_messaging_sid,
                     phone_numbers=numbers,
                 )
         except messaging_services.MessagingServiceExists:
-            log.info("local.seeded_already")
+            log.info("local.seeded_already", name=name)
 
 
 @asynccontextmanager

@@ -63,11 +63,12 @@ class Settings(DatabaseSettings):
     twilio_auth_token: SecretStr
     twilio_api_base_url: str | None = None
     bandwidth_account_id: str | None = None
-    bandwidth_username: str | None = None
-    bandwidth_password: SecretStr | None = None
+    bandwidth_client_id: str | None = None
+    bandwidth_client_secret: SecretStr | None = None
     bandwidth_callback_username: str | None = None
     bandwidth_callback_password: SecretStr | None = None
     bandwidth_api_base_url: str = "https://messaging.bandwidth.com"
+    bandwidth_token_url: str = "https://api.bandwidth.com/api/v1/oauth2/token"  # noqa: S105 no secret
     storage_url: str
     unknown_sender_answer: Annotated[str, Field(max_length=1600)] = (
         "We could not tell who this message is for, and nobody has read it. Please contact your school."
@@ -89,17 +90,30 @@ class Settings(DatabaseSettings):
     def _whole_bandwidth_account(self) -> Self:
         parts = (
             self.bandwidth_account_id,
-            self.bandwidth_username,
-            self.bandwidth_password,
+            self.bandwidth_client_id,
+            self.bandwidth_client_secret,
             self.bandwidth_callback_username,
             self.bandwidth_callback_password,
         )
         if len({part is None for part in parts}) != 1:
             raise ValueError(
-                "BANDWIDTH_ACCOUNT_ID, BANDWIDTH_USERNAME, BANDWIDTH_PASSWORD, BANDWIDTH_CALLBACK_USERNAME and "
+                "BANDWIDTH_ACCOUNT_ID, BANDWIDTH_CLIENT_ID, BANDWIDTH_CLIENT_SECRET, BANDWIDTH_CALLBACK_USERNAME and "
                 "BANDWIDTH_CALLBACK_PASSWORD must be set together, or none of them"
             )
         return self
+
+    @field_validator("bandwidth_client_id")
+    @classmethod
+    def _id_without_colon(cls, value: str | None) -> str | None:
+        if value is not None and ":" in value:
+            raise ValueError("must not have a colon, which ends it in basic authentication")
+        return value
+
+    @field_validator("bandwidth_token_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        HttpUrl(value)
+        return value
 
     @field_validator("public_base_url", "twilio_api_base_url", "bandwidth_api_base_url")
     @classmethod

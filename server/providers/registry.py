@@ -5,6 +5,8 @@ are made inside a running event loop, where they open connection pools. Bandwidt
 configured.
 """
 
+from typing import TYPE_CHECKING
+
 from server.config import Settings
 from server.providers.ports import (
     InboundMessageReader,
@@ -15,6 +17,9 @@ from server.providers.ports import (
     MessageSender,
     NumberDirectory,
 )
+
+if TYPE_CHECKING:
+    from server.providers.bandwidth.oauth import ClientCredentials
 
 
 def message_providers(settings: Settings) -> frozenset[str]:
@@ -37,20 +42,24 @@ def message_senders(settings: Settings) -> dict[str, MessageSender]:
     if settings.bandwidth_account_id is not None:
         from server.providers.bandwidth.adapter import BandwidthMessageSender
 
-        username, password = _bandwidth_credentials(settings)
         senders["bandwidth"] = BandwidthMessageSender(
             account_id=settings.bandwidth_account_id,
-            username=username,
-            password=password,
+            credentials=_bandwidth_credentials(settings),
             api_base_url=settings.bandwidth_api_base_url,
         )
     return senders
 
 
-def _bandwidth_credentials(settings: Settings) -> tuple[str, str]:
-    assert settings.bandwidth_username is not None, "set together with the account"
-    assert settings.bandwidth_password is not None, "set together with the account"
-    return settings.bandwidth_username, settings.bandwidth_password.get_secret_value()
+def _bandwidth_credentials(settings: Settings) -> "ClientCredentials":
+    from server.providers.bandwidth.oauth import ClientCredentials
+
+    assert settings.bandwidth_client_id is not None, "set together with the account"
+    assert settings.bandwidth_client_secret is not None, "set together with the account"
+    return ClientCredentials(
+        client_id=settings.bandwidth_client_id,
+        client_secret=settings.bandwidth_client_secret.get_secret_value(),
+        token_url=settings.bandwidth_token_url,
+    )
 
 
 def message_callback_reader(settings: Settings) -> MessageCallbackReader:
@@ -94,9 +103,8 @@ def media_fetchers(settings: Settings) -> dict[str, MediaFetcher]:
     if settings.bandwidth_account_id is not None:
         from server.providers.bandwidth.media import BandwidthMediaFetcher
 
-        username, password = _bandwidth_credentials(settings)
         fetchers["bandwidth"] = BandwidthMediaFetcher(
-            username=username, password=password, api_base_url=settings.bandwidth_api_base_url
+            credentials=_bandwidth_credentials(settings), api_base_url=settings.bandwidth_api_base_url
         )
     return fetchers
 

@@ -13,6 +13,7 @@ import click
 
 from server import envoy
 from server.config import LocalSettings, Settings
+from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH
 from server.stack.errors import StackError
 from server.stack.folder import DataFolder, write_private
 from server.stack.postgres import ROLE, LocalPostgres, free_port
@@ -105,13 +106,14 @@ class LocalStack:
             return
         self._made |= {
             "BANDWIDTH_ACCOUNT_ID": self._folder.kept("bandwidth_account_id", lambda: str(secrets.randbelow(10**7))),
-            "BANDWIDTH_USERNAME": "sandbox",
-            "BANDWIDTH_PASSWORD": self._folder.kept("bandwidth_password", lambda: secrets.token_hex(16)),
+            "BANDWIDTH_CLIENT_ID": "sandbox",
+            "BANDWIDTH_CLIENT_SECRET": self._folder.kept("bandwidth_client_secret", lambda: secrets.token_hex(16)),
             "BANDWIDTH_CALLBACK_USERNAME": "sandbox",
             "BANDWIDTH_CALLBACK_PASSWORD": self._folder.kept(
                 "bandwidth_callback_password", lambda: secrets.token_hex(16)
             ),
             "BANDWIDTH_API_BASE_URL": f"http://{self._sandbox}",
+            "BANDWIDTH_TOKEN_URL": f"http://{self._sandbox}{BANDWIDTH_TOKEN_PATH}",
         }
 
     def _sandbox_process(self) -> list[Process]:
@@ -153,7 +155,8 @@ class LocalStack:
             token.unlink(missing_ok=True)
         if token.exists() and revision == newest_revision():
             return
-        prepare = self._process("prepare", "server.stack.prepare", str(token), *(["seed"] if self._sandbox else []))
+        played = [name for name in ("twilio", "bandwidth") if f"{name.upper()}_API_BASE_URL" in self._made]
+        prepare = self._process("prepare", "server.stack.prepare", str(token), *played)
         prepare.start()
         self._supervisor.wait_for("The schema", lambda: prepare.exit_code() is not None, seconds=READY_SECONDS)
         if prepare.exit_code() != 0:

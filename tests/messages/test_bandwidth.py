@@ -23,7 +23,7 @@ from server.messages.send import SendWorker
 from server.notifications import Notifications
 from server.providers import registry
 from server.providers.ports import MediaFetcher
-from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_NUMBERS
+from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_NUMBERS, BANDWIDTH_TOKEN_PATH
 from server.stack.postgres import free_port
 from tests.clients import Client, refused
 from tests.factories import RECEIVER, create_message, make_messaging_service
@@ -71,11 +71,12 @@ async def _live(settings: Settings) -> AsyncIterator[Live]:
             update={
                 "public_base_url": base_url,
                 "bandwidth_account_id": bandwidth.ACCOUNT_ID,
-                "bandwidth_username": bandwidth.USERNAME,
-                "bandwidth_password": SecretStr(bandwidth.PASSWORD),
+                "bandwidth_client_id": bandwidth.CLIENT_ID,
+                "bandwidth_client_secret": SecretStr(bandwidth.CLIENT_SECRET),
                 "bandwidth_callback_username": CALLBACK_USERNAME,
                 "bandwidth_callback_password": SecretStr(CALLBACK_PASSWORD),
                 "bandwidth_api_base_url": sandbox.base_url,
+                "bandwidth_token_url": sandbox.base_url + BANDWIDTH_TOKEN_PATH,
             }
         )
         api = await stack.enter_async_context(running_api(live, listen="127.0.0.1:0"))
@@ -138,7 +139,7 @@ async def test_message_of_a_bandwidth_service_is_delivered_through_bandwidth(
 
     row = await row_of(db, message)
     (taken,) = await live.sandbox.taken()
-    (asked,) = (await live.sandbox.control("GET", "requests", params={"method": "POST"}))["requests"]
+    (asked,) = (await live.sandbox.control("GET", "requests", params={"path": "/messages"}))["requests"]
     assert (row.provider, row.messaging_service_sid) == ("bandwidth", BANDWIDTH_APPLICATION_ID)
     assert (row.internal_status, row.provider_status) == ("delivered", "message-delivered")
     assert row.message_sid == taken["sid"]

@@ -18,8 +18,8 @@ from tests.numbers.support import create, get, new_service, numbers, update
 SERVICE = {"provider": "bandwidth", "twilio_messaging_sid": "", "bandwidth_messaging_sid": "application"}
 BANDWIDTH = {
     "bandwidth_account_id": "account",
-    "bandwidth_username": "user",
-    "bandwidth_password": SecretStr("password"),
+    "bandwidth_client_id": "CLI-1",
+    "bandwidth_client_secret": SecretStr("secret"),
     "bandwidth_callback_username": "bandwidth",
     "bandwidth_callback_password": SecretStr("callback-password"),
 }

@@ -5,13 +5,14 @@ from typing import Any
 import aiohttp
 
 from server.providers.bandwidth.callback import BandwidthEventsReader
+from server.providers.bandwidth.oauth import ClientCredentials
 from server.providers.ports import InboundMessage, MessageCallback, SignedRequest
-from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BandwidthAccount
+from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_TOKEN_PATH, BandwidthAccount
 from tests.providers.servers import Received, Receiver, Sandbox
 
 ACCOUNT_ID = "9900000"
-USERNAME = "api-user"
-PASSWORD = "the-password"
+CLIENT_ID = "CLI-1"
+CLIENT_SECRET = "the-secret"
 CALLBACK_USERNAME = "callbacks"
 CALLBACK_PASSWORD = "another-password"
 MESSAGES = f"/api/v2/users/{ACCOUNT_ID}/messages"
@@ -22,11 +23,18 @@ def account(callback_url: str) -> BandwidthAccount:
     """The account that the sandbox plays."""
     return BandwidthAccount(
         account_id=ACCOUNT_ID,
-        username=USERNAME,
-        password=PASSWORD,
+        client_id=CLIENT_ID,
+        client_secret=CLIENT_SECRET,
         callback_url=callback_url,
         callback_username=CALLBACK_USERNAME,
         callback_password=CALLBACK_PASSWORD,
+    )
+
+
+def credentials(base_url: str, *, client_secret: str = CLIENT_SECRET) -> ClientCredentials:
+    """What the account's programs get tokens for, from the token endpoint beside the API."""
+    return ClientCredentials(
+        client_id=CLIENT_ID, client_secret=client_secret, token_url=base_url + BANDWIDTH_TOKEN_PATH
     )
 
 
@@ -58,11 +66,19 @@ async def next_statuses(receiver: Receiver, count: int) -> list[str]:
     return [(await next_callback(receiver)).report.provider_status for _ in range(count)]
 
 
+async def authorization(sandbox: Sandbox) -> dict[str, str]:
+    """The header field that lets a request in; an account without Bandwidth gives no token."""
+    basic = {"Authorization": aiohttp.encode_basic_auth(CLIENT_ID, CLIENT_SECRET)}
+    grant = {"grant_type": "client_credentials"}
+    async with sandbox.http.post(sandbox.base_url + BANDWIDTH_TOKEN_PATH, data=grant, headers=basic) as response:
+        return {"Authorization": f"Bearer {(await response.json()).get('access_token')}"}
+
+
 async def request(
-    sandbox: Sandbox, method: str, path: str, *, password: str = PASSWORD, **request: Any
+    sandbox: Sandbox, method: str, path: str, *, headers: dict[str, str] | None = None, **request: Any
 ) -> tuple[int, Any]:
     """One request of Bandwidth's protocol, status and JSON."""
-    headers = {"Authorization": aiohttp.encode_basic_auth(USERNAME, password)}
+    headers = await authorization(sandbox) if headers is None else headers
     async with sandbox.http.request(method, sandbox.base_url + path, headers=headers, **request) as response:
         return response.status, await response.json()
 

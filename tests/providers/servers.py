@@ -15,7 +15,7 @@ from aiohttp import web
 
 from server.providers.ports import MessageCallback, SignedRequest
 from server.providers.sandbox.app import make_app
-from server.providers.sandbox.settings import BandwidthAccount, SandboxSettings
+from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH, BandwidthAccount, SandboxSettings
 from server.providers.twilio.callback import TwilioMessageCallbackReader
 
 ACCOUNT_SID = "AC" + "1" * 32
@@ -169,12 +169,16 @@ async def running_receiver() -> AsyncIterator[Receiver]:
 
 @asynccontextmanager
 async def scripted_vendor(status: int, body: str, headers: dict[str, str] | None = None) -> AsyncIterator[str]:
-    """A server that gives every request the same answer."""
+    """A server that gives every request the same answer, and tokens to whoever asks for one."""
 
     async def handle(_: web.Request) -> web.Response:
         return web.Response(status=status, text=body, headers=headers or {}, content_type="application/json")
 
+    async def token(_: web.Request) -> web.Response:
+        return web.json_response({"access_token": "token", "expires_in": 3600})
+
     app = web.Application()
+    app.router.add_post(BANDWIDTH_TOKEN_PATH, token)
     app.router.add_route("*", "/{path:.*}", handle)
     async with listening(app) as base_url:
         yield base_url

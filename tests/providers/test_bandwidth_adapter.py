@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,15 +42,12 @@ def plain_message(**over: Any) -> OutboundMessage:
 
 @asynccontextmanager
 async def sender_to(api_base_url: str, **over: Any) -> AsyncIterator[BandwidthMessageSender]:
-    sender = BandwidthMessageSender(
-        **{
-            "account_id": bandwidth.ACCOUNT_ID,
-            "username": bandwidth.USERNAME,
-            "password": bandwidth.PASSWORD,
-            "api_base_url": api_base_url,
-        }
-        | over
-    )
+    made: dict[str, Any] = {
+        "account_id": bandwidth.ACCOUNT_ID,
+        "credentials": bandwidth.credentials(api_base_url),
+        "api_base_url": api_base_url,
+    }
+    sender = BandwidthMessageSender(**made | over)
     yield sender
     await sender.aclose()
 
@@ -130,7 +128,8 @@ async def test_priority_and_tag_go_with_a_message(sender: BandwidthMessageSender
     await sender.send(message)
     await sender.send(plain_message(priority="high", media_urls=("https://media.example/1.jpg",)))
 
-    text, picture = [dict(asked["form"]) for asked in (await sandbox.control("GET", "requests"))["requests"]]
+    asked = (await sandbox.control("GET", "requests", params={"path": "/messages"}))["requests"]
+    text, picture = [dict(each["form"]) for each in asked]
     assert (text["priority"], text["tag"]) == ("high", str(message.message_uuid))
     assert "priority" not in picture
 
@@ -235,7 +234,13 @@ async def test_retry_after_is_kept() -> None:
     assert unavailable.value.retry_after == timedelta(seconds=3)
 
 
-async def test_refused_connection_took_nothing() -> None:
+async def test_refused_connection_took_nothing(sandbox: Sandbox) -> None:
+    async with sender_to(closed_port_url(), credentials=bandwidth.credentials(sandbox.base_url)) as sender:
+        with pytest.raises(ProviderUnavailable):
+            await sender.send(plain_message())
+
+
+async def test_unreachable_token_endpoint_took_nothing() -> None:
     async with sender_to(closed_port_url()) as sender:
         with pytest.raises(ProviderUnavailable):
             await sender.send(plain_message())
@@ -253,12 +258,32 @@ async def test_list_that_is_no_list_is_no_answer(listing: str) -> None:
 
 
 async def test_wrong_credentials_lose_no_message(sandbox: Sandbox) -> None:
-    for wrong in ({"password": "another"}, {"account_id": "5500000"}):
+    secret = bandwidth.credentials(sandbox.base_url, client_secret="another")
+    for wrong in ({"credentials": secret}, {"account_id": "5500000"}):
         async with sender_to(sandbox.base_url, **wrong) as sender:
             with pytest.raises(ProviderUnavailable):
                 await sender.send(plain_message())
 
     assert await sandbox.taken() == []
+
+
+async def test_token_that_ended_is_replaced_and_nothing_is_sent_twice(receiver: Receiver) -> None:
+    receiver.challenge = True
+    later = timedelta(0)
+    account = bandwidth.account(f"{receiver.base_url}/cb")
+    async with (
+        running_sandbox(bandwidth=account, now=lambda: datetime.now(UTC) + later) as sandbox,
+        sender_to(sandbox.base_url) as sender,
+    ):
+        await sender.send(plain_message())
+        later = timedelta(hours=2)
+        reports = await asyncio.gather(*(sender.send(plain_message()) for _ in range(10)))
+        tokens = (await sandbox.control("GET", "requests", params={"path": "/token"}))["requests"]
+        taken = await sandbox.taken()
+
+    assert len(tokens) == 2
+    assert len(taken) == 11
+    assert {report.message_sid for report in reports} < {message["sid"] for message in taken}
 
 
 async def test_answer_that_comes_too_late_is_unknown(sandbox: Sandbox, receiver: Receiver) -> None:

@@ -15,9 +15,7 @@ from tests.providers.servers import Receiver, closed_port_url, running_sandbox, 
 
 @asynccontextmanager
 async def fetcher_of(api_base_url: str, **over: Any) -> AsyncIterator[BandwidthMediaFetcher]:
-    fetcher = BandwidthMediaFetcher(
-        **{"username": bandwidth.USERNAME, "password": bandwidth.PASSWORD, "api_base_url": api_base_url} | over
-    )
+    fetcher = BandwidthMediaFetcher(credentials=bandwidth.credentials(api_base_url, **over), api_base_url=api_base_url)
     yield fetcher
     await fetcher.aclose()
 
@@ -55,13 +53,13 @@ async def test_picture_that_is_gone_is_refused(texted: tuple[str, str]) -> None:
 
 async def test_wrong_credentials_lose_no_picture(texted: tuple[str, str]) -> None:
     base_url, url = texted
-    async with fetcher_of(base_url, password="another") as fetcher:
+    async with fetcher_of(base_url, client_secret="another") as fetcher:
         with pytest.raises(ProviderUnavailable):
             await fetcher.fetch(url, max_bytes=9)
 
 
 @pytest.mark.parametrize("elsewhere", ["{receiver}/file.png", "{receiver}@evil.example/", "file:///etc/passwd", "/a"])
-async def test_password_goes_to_bandwidth_alone(texted: tuple[str, str], receiver: Receiver, elsewhere: str) -> None:
+async def test_token_goes_to_bandwidth_alone(texted: tuple[str, str], receiver: Receiver, elsewhere: str) -> None:
     base_url, _ = texted
     while not receiver.requests.empty():
         receiver.requests.get_nowait()

@@ -2,6 +2,7 @@ import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -10,7 +11,12 @@ import aiohttp
 import pytest
 
 from server.providers.ports import InboundMedia, InboundMessage, MessageCallback
-from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_NUMBERS, MESSAGING_SERVICE_SID
+from server.providers.sandbox.settings import (
+    BANDWIDTH_APPLICATION_ID,
+    BANDWIDTH_NUMBERS,
+    BANDWIDTH_TOKEN_PATH,
+    MESSAGING_SERVICE_SID,
+)
 from tests.providers import bandwidth
 from tests.providers.bandwidth import MESSAGES, NUMBER, create, listed
 from tests.providers.servers import Receiver, Sandbox, closed_port_url, running_sandbox
@@ -122,7 +128,7 @@ async def test_refusing_answers_take_nothing(
     sandbox: Sandbox, answer: str, status: int, retry_after: str | None
 ) -> None:
     await sandbox.misbehave(answer=answer, retry_after_ms=1500)
-    headers = {"Authorization": aiohttp.encode_basic_auth(bandwidth.USERNAME, bandwidth.PASSWORD)}
+    headers = await bandwidth.authorization(sandbox)
 
     async with sandbox.http.post(sandbox.base_url + MESSAGES, headers=headers, json={}) as response:
         assert response.status == status
@@ -178,7 +184,7 @@ async def test_what_is_no_message_is_refused_field_by_field(
 @pytest.mark.parametrize(
     ("method", "path", "over", "status", "kind"),
     [
-        ("POST", MESSAGES, {"password": "another", "json": {}}, 401, "unauthorized"),
+        ("POST", MESSAGES, {"headers": {"Authorization": "Bearer another"}, "json": {}}, 401, "unauthorized"),
         ("POST", MESSAGES.replace("9900000", "5500000"), {"json": {}}, 403, "forbidden"),
         ("POST", MESSAGES, {"data": b"{}"}, 415, "unsupported-content-type"),
         ("POST", MESSAGES, {"json": []}, 400, "request-validation"),
@@ -198,6 +204,49 @@ async def test_requests_are_refused_as_documented(
 
     assert (answered, body.get("type")) == (status, kind)
     assert kind is not None or (body["status"], body["path"]) == (status, path)
+
+
+async def test_token_is_given_for_the_clients_credentials_alone(sandbox: Sandbox) -> None:
+    async def ask(secret: str, grant: str) -> tuple[int, Any]:
+        headers = {"Authorization": aiohttp.encode_basic_auth(bandwidth.CLIENT_ID, secret)}
+        url = sandbox.base_url + BANDWIDTH_TOKEN_PATH
+        async with sandbox.http.post(url, headers=headers, data={"grant_type": grant}) as response:
+            return response.status, await response.json()
+
+    assert await ask("another", "client_credentials") == (401, {"error": "invalid_client"})
+    assert await ask(bandwidth.CLIENT_SECRET, "password") == (400, {"error": "unsupported_grant_type"})
+    status, answer = await ask(bandwidth.CLIENT_SECRET, "client_credentials")
+    assert (status, answer["token_type"], answer["expires_in"]) == (200, "Bearer", 3600)
+
+
+async def test_client_credentials_themselves_let_nobody_in(sandbox: Sandbox) -> None:
+    basic = {"Authorization": aiohttp.encode_basic_auth(bandwidth.CLIENT_ID, bandwidth.CLIENT_SECRET)}
+
+    for headers in ({}, basic):
+        status, body = await bandwidth.request(sandbox, "GET", f"{MESSAGES}?limit=1", headers=headers)
+        assert (status, body["type"]) == (401, "unauthorized")
+
+
+async def test_token_ends_after_an_hour(receiver: Receiver) -> None:
+    later = timedelta(0)
+    async with running(receiver, now=lambda: datetime.now(UTC) + later) as sandbox:
+        token = await bandwidth.authorization(sandbox)
+        statuses = []
+        for age in (59, 61):
+            later = timedelta(minutes=age)
+            status, _ = await bandwidth.request(sandbox, "GET", f"{MESSAGES}?limit=1", headers=token)
+            statuses.append(status)
+
+    assert statuses == [200, 401]
+
+
+async def test_tokens_are_given_however_messages_are_treated(sandbox: Sandbox) -> None:
+    await sandbox.misbehave(answer="503", next_requests=1)
+
+    token = await bandwidth.authorization(sandbox)
+
+    statuses = [(await bandwidth.request(sandbox, "GET", f"{MESSAGES}?limit=1", headers=token))[0] for _ in range(2)]
+    assert statuses == [503, 200]
 
 
 async def test_list_tells_everything_but_the_text(sandbox: Sandbox, receiver: Receiver) -> None:
@@ -320,7 +369,7 @@ async def test_media_need_the_credentials(sandbox: Sandbox) -> None:
     image = {"content_type": "image/png", "data": b64encode(b"a picture").decode()}
     text = {"from": PHONE, "to": NUMBER, "media": [image]}
     (url,) = (await sandbox.control("POST", "texts", json=text))["message"]["media_urls"]
-    authorized = {"Authorization": aiohttp.encode_basic_auth(bandwidth.USERNAME, bandwidth.PASSWORD)}
+    authorized = await bandwidth.authorization(sandbox)
 
     async with sandbox.http.get(url) as anonymous, sandbox.http.get(url, headers=authorized) as known:
         assert anonymous.status == 401
@@ -333,7 +382,7 @@ async def test_media_need_the_credentials(sandbox: Sandbox) -> None:
 async def test_requests_are_recorded_with_their_fields(sandbox: Sandbox) -> None:
     await create(sandbox)
 
-    (asked,) = (await sandbox.control("GET", "requests"))["requests"]
+    (asked,) = (await sandbox.control("GET", "requests", params={"path": "/messages"}))["requests"]
 
     assert (asked["method"], asked["path"], asked["status"]) == ("POST", MESSAGES, 202)
     assert dict(asked["form"])["to"] == json.dumps([PHONE])
@@ -350,7 +399,7 @@ async def test_restart_takes_a_message_up_where_it_was(receiver: Receiver, tmp_p
         events = [await bandwidth.next_event(receiver) for _ in range(3)]
         items = await listed(sandbox, messageId=created["id"])
         path = texted["message"]["media_urls"][0].partition("/api/")[2]
-        authorized = {"Authorization": aiohttp.encode_basic_auth(bandwidth.USERNAME, bandwidth.PASSWORD)}
+        authorized = await bandwidth.authorization(sandbox)
         async with sandbox.http.get(f"{sandbox.base_url}/api/{path}", headers=authorized) as media:
             assert await media.read() == b"a picture"
 

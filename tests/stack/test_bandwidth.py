@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_NUMBERS
+from server.providers.sandbox.settings import BANDWIDTH_NUMBERS
 from tests.stack.running import ROOT, RunningStack, command_line, descendants, environment, eventually, running
 
 PARENT = "+12065550190"
@@ -20,17 +20,13 @@ def _messages(stack: RunningStack, *, sender: str, receiver: str) -> list[Any]:
 
 def test_sandbox_plays_bandwidth_both_ways(folder: Path) -> None:
     number = BANDWIDTH_NUMBERS[0]
-    service = {
-        "name": "bandwidth",
-        "global_customer_id": "local",
-        "provider": "bandwidth",
-        "bandwidth_messaging_sid": BANDWIDTH_APPLICATION_ID,
-        "twilio_numbers_attributes": [{"phone_number": number}],
+    text = {
+        "global_customer_id": "local-bandwidth",
+        "receiver_number": PARENT,
+        "message_body": "School is closed tomorrow.",
     }
-    text = {"sender_number": number, "receiver_number": PARENT, "message_body": "School is closed tomorrow."}
     with running(folder) as stack:
-        stack.post("/api/v1/admin/messaging_services", service)
-        stack.post("/api/v1/messages", {"message": text})
+        assert stack.post("/api/v1/messages", {"message": text})["sender_number"] == number
         eventually(
             lambda: (
                 [m.get("provider_status") for m in _messages(stack, sender=number, receiver=PARENT)]
@@ -44,14 +40,14 @@ def test_sandbox_plays_bandwidth_both_ways(folder: Path) -> None:
         (answer,) = _messages(stack, sender=PARENT, receiver=number)
         shown = [*stack.said, *(word for pid in descendants(stack.popen.pid) for word in command_line(pid))]
 
-    secrets = [(folder / name).read_text() for name in ("bandwidth_password", "bandwidth_callback_password")]
+    secrets = [(folder / name).read_text() for name in ("bandwidth_client_secret", "bandwidth_callback_password")]
     assert (answer["direction"], answer["message_body"]) == ("inbound", "Thank you")
     assert not [line for line in shown for secret in secrets if secret in line]
 
 
 @pytest.mark.parametrize("missing", ["BANDWIDTH_ACCOUNT_ID", "BANDWIDTH_CALLBACK_PASSWORD"])
 def test_sandbox_says_what_it_lacks_to_play_bandwidth(tmp_path: Path, missing: str) -> None:
-    names = ("ACCOUNT_ID", "USERNAME", "PASSWORD", "CALLBACK_USERNAME", "CALLBACK_PASSWORD")
+    names = ("ACCOUNT_ID", "CLIENT_ID", "CLIENT_SECRET", "CALLBACK_USERNAME", "CALLBACK_PASSWORD")
     account = {f"BANDWIDTH_{name}": "given" for name in names} | {missing: ""}
     command = [sys.executable, "-m", "server", "sandbox", "serve", "--listen=127.0.0.1:1", f"--data-dir={tmp_path}"]
     options = ["--account-sid=AC1", "--auth-token=token", "--bandwidth-callback-url=http://127.0.0.1:1/"]

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from server.config import DatabaseSettings
-from server.providers.sandbox.settings import OWNED_NUMBERS
+from server.providers.sandbox.settings import BANDWIDTH_NUMBERS, OWNED_NUMBERS
 from server.stack.postgres import LocalPostgres, binaries, free_port
 from tests.stack.running import (
     ROOT,
@@ -68,11 +68,13 @@ def test_the_printed_admin_token_is_an_administrators(stack: RunningStack) -> No
     assert stack.get("/api/v1/admin/bearers")
 
 
-def test_the_sandboxs_numbers_are_the_first_messaging_service(stack: RunningStack) -> None:
-    (service,) = stack.get("/api/v1/messaging_services")
+def test_the_sandboxs_numbers_are_the_first_messaging_services(stack: RunningStack) -> None:
+    first, second = stack.get("/api/v1/messaging_services")
 
-    assert service["name"] == "local"
-    assert [number["phone_number"] for number in service["twilio_numbers"]] == list(OWNED_NUMBERS)
+    assert (first["name"], first["provider"]) == ("local", "twilio")
+    assert [number["phone_number"] for number in first["twilio_numbers"]] == list(OWNED_NUMBERS)
+    assert (second["name"], second["provider"]) == ("local-bandwidth", "bandwidth")
+    assert [number["phone_number"] for number in second["twilio_numbers"]] == list(BANDWIDTH_NUMBERS)
 
 
 def test_a_person_plays_the_parent(stack: RunningStack) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from server.providers.bandwidth import statuses
 from server.providers.bandwidth.client import BandwidthClient, Refusal
+from server.providers.bandwidth.oauth import ClientCredentials
 from server.providers.http import NoAnswer, NotReached
 from server.providers.ports import (
     MessageReport,
@@ -35,16 +36,14 @@ class BandwidthMessageSender:
         self,
         *,
         account_id: str,
-        username: str,
-        password: str,
+        credentials: ClientCredentials,
         api_base_url: str,
         connections: int = 100,
         timeout: timedelta = timedelta(seconds=15),
     ) -> None:
         self._client = BandwidthClient(
             account_id=account_id,
-            username=username,
-            password=password,
+            credentials=credentials,
             base_url=api_base_url,
             connections=connections,
             timeout=timeout,

@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import aiohttp
-
-from server.providers.http import NoAnswer, exchange, open_session, retry_after
+from server.providers.bandwidth.oauth import AuthorizedSession, ClientCredentials
+from server.providers.http import NoAnswer, exchange, retry_after
 
 
 class Refusal(Exception):
@@ -21,15 +20,20 @@ class Refusal(Exception):
 
 
 class BandwidthClient:
-    """The messages of one account; made inside a running event loop. Every method raises Refusal, NotReached or
-    NoAnswer."""
+    """The messages of one account; made inside a running event loop. Every method raises Refusal, NotReached, NoAnswer
+    or, where no access token is to be had, ProviderUnavailable."""
 
     def __init__(
-        self, *, account_id: str, username: str, password: str, base_url: str, connections: int, timeout: timedelta
+        self,
+        *,
+        account_id: str,
+        credentials: ClientCredentials,
+        base_url: str,
+        connections: int,
+        timeout: timedelta,
     ) -> None:
         self._url = f"{base_url}/api/v2/users/{account_id}/messages"
-        self._headers = {"Authorization": aiohttp.encode_basic_auth(username, password)}
-        self._session = open_session(connections=connections, timeout=timeout)
+        self._session = AuthorizedSession(credentials, connections=connections, timeout=timeout)
 
     async def create_message(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Bandwidth's message, made of these fields."""
@@ -52,13 +56,11 @@ class BandwidthClient:
 
     async def aclose(self) -> None:
         """Close the pooled connections."""
-        await self._session.close()
+        await self._session.aclose()
 
     async def _request(self, method: str, **request: Any) -> dict[str, Any]:
         with exchange():
-            async with self._session.request(
-                method, self._url, headers=self._headers, allow_redirects=False, **request
-            ) as answer:
+            async with self._session.request(method, self._url, **request) as answer:
                 status, text, wait = answer.status, await answer.text(), answer.headers.get("Retry-After")
         body = _json_object(text)
         if not 200 <= status < 300:

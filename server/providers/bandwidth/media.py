@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from server.providers.bandwidth.media_types import UNNAMED, named_type
-from server.providers.http import NoAnswer, NotReached, exchange, open_session, read_file, retry_after
+from server.providers.bandwidth.oauth import AuthorizedSession, ClientCredentials
+from server.providers.http import NoAnswer, NotReached, exchange, read_file, retry_after
 from server.providers.ports import Media, MediaRefused, ProviderUnavailable
 
 # The account or its credentials are wrong, or there is too much to do: later it may be had.
@@ -19,24 +20,22 @@ class BandwidthMediaFetcher:
     def __init__(
         self,
         *,
-        username: str,
-        password: str,
+        credentials: ClientCredentials,
         api_base_url: str,
         connections: int = 10,
         timeout: timedelta = timedelta(seconds=15),
     ) -> None:
         self._origin = urlsplit(api_base_url)
-        self._headers = {"Authorization": aiohttp.encode_basic_auth(username, password)}
-        self._session = open_session(connections=connections, timeout=timeout)
+        self._session = AuthorizedSession(credentials, connections=connections, timeout=timeout)
 
     async def fetch(self, url: str, *, max_bytes: int) -> Media:
-        """The file. A URL elsewhere than at Bandwidth is refused: a callback must not choose who gets the password."""
+        """The file. A URL elsewhere than at Bandwidth is refused: a callback must not choose who gets the token."""
         asked = urlsplit(url)
         if (asked.scheme, asked.netloc) != (self._origin.scheme, self._origin.netloc):
             raise MediaRefused("is not at Bandwidth")
         try:
             with exchange():
-                async with self._session.get(url, headers=self._headers, allow_redirects=False) as answer:
+                async with self._session.request("GET", url) as answer:
                     _check_status(answer)
                     return Media(
                         content_type=_content_type(answer) or named_type(url),
@@ -47,7 +46,7 @@ class BandwidthMediaFetcher:
 
     async def aclose(self) -> None:
         """Close the pooled connections."""
-        await self._session.close()
+        await self._session.aclose()
 
 
 def _check_status(answer: aiohttp.ClientResponse) -> None:

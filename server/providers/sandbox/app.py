@@ -18,6 +18,7 @@ from server.providers.sandbox.bandwidth_answers import PREFIX as BANDWIDTH_PREFI
 from server.providers.sandbox.bandwidth_app import make_bandwidth_app
 from server.providers.sandbox.bandwidth_callbacks import BandwidthCallbacks
 from server.providers.sandbox.bandwidth_inbound import BandwidthInbound
+from server.providers.sandbox.bandwidth_tokens import BandwidthTokens
 from server.providers.sandbox.callbacks import CallbackSender
 from server.providers.sandbox.carrier import Carrier
 from server.providers.sandbox.delivery import Delivery
@@ -32,7 +33,7 @@ from server.providers.sandbox.messaging_services import MessagingServices
 from server.providers.sandbox.misbehaviour import Answer, TriggerUnknown
 from server.providers.sandbox.phone_numbers import PhoneNumbers
 from server.providers.sandbox.records import AskedFor
-from server.providers.sandbox.settings import SandboxSettings
+from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH, SandboxSettings
 from server.providers.sandbox.texts import MAX_REQUEST_BYTES, Texts
 
 log = structlog.get_logger(__name__)
@@ -83,7 +84,9 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
     for resource in resources:
         app.add_routes(resource.routes())
     if account is not None:
-        app.add_subapp(BANDWIDTH_PREFIX, make_bandwidth_app(carrier, delivery, account))
+        tokens = BandwidthTokens(carrier, account)
+        app.add_routes(tokens.routes())
+        app.add_subapp(BANDWIDTH_PREFIX, make_bandwidth_app(carrier, delivery, account, tokens))
     app.cleanup_ctx.append(run_delivery)
     return app
 
@@ -116,8 +119,8 @@ def _is_control(request: web.Request) -> bool:
 
 
 def _is_twilios(request: web.Request) -> bool:
-    """Bandwidth's are answered below its own gate."""
-    return not _is_control(request) and not request.path.startswith(BANDWIDTH_PREFIX)
+    """Bandwidth's are answered below its own gate, and tokens without one."""
+    return not _is_control(request) and not request.path.startswith((BANDWIDTH_PREFIX, BANDWIDTH_TOKEN_PATH))
 
 
 def _record(carrier: Carrier) -> Middleware:

@@ -1,22 +1,23 @@
 """The part of the sandbox that plays Bandwidth: an application of its own below `/api/v2/`."""
 
-from hmac import compare_digest
-
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from server.providers.sandbox.bandwidth import BandwidthMessages
 from server.providers.sandbox.bandwidth_answers import BandwidthRefusal, NotFound, not_found
+from server.providers.sandbox.bandwidth_tokens import BandwidthTokens
 from server.providers.sandbox.carrier import Carrier
 from server.providers.sandbox.delivery import Delivery
-from server.providers.sandbox.gate import bad_gateway, credentials_of, treat
+from server.providers.sandbox.gate import bad_gateway, treat
 from server.providers.sandbox.misbehaviour import Answer, TriggerUnknown
 from server.providers.sandbox.settings import BandwidthAccount
 
 
-def make_bandwidth_app(carrier: Carrier, delivery: Delivery, account: BandwidthAccount) -> web.Application:
+def make_bandwidth_app(
+    carrier: Carrier, delivery: Delivery, account: BandwidthAccount, tokens: BandwidthTokens
+) -> web.Application:
     """What is mounted on the sandbox's application."""
-    app = web.Application(middlewares=[_answer_failures, _authenticate(account), _misbehave(carrier)])
+    app = web.Application(middlewares=[_answer_failures, _authenticate(account, tokens), _misbehave(carrier)])
     app.add_routes(BandwidthMessages(carrier, delivery, account).routes())
     return app
 
@@ -65,13 +66,12 @@ async def _answer_failures(request: web.Request, handler: Handler) -> web.Stream
         return not_found(request.path).answer()
 
 
-def _authenticate(account: BandwidthAccount) -> Middleware:
-    """Name and password as basic auth; another account's path is forbidden."""
-    expected = f"{account.username}:{account.password}".encode()
+def _authenticate(account: BandwidthAccount, tokens: BandwidthTokens) -> Middleware:
+    """An access token, not the credentials themselves; another account's path is forbidden."""
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not compare_digest(credentials_of(request), expected):
+        if not tokens.is_good(request):
             raise BandwidthRefusal(401, "unauthorized", "Authentication Failed")
         if request.match_info.get("account_id", account.account_id) != account.account_id:
             raise BandwidthRefusal(403, "forbidden", "Access Denied")

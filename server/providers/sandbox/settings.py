@@ -11,6 +11,7 @@ MESSAGING_SERVICE_NAME: Final = "local"
 
 BANDWIDTH_NUMBERS: Final = tuple(f"+1303555010{last}" for last in range(10))
 BANDWIDTH_APPLICATION_ID: Final = "b0000000-0000-4000-8000-000000000001"
+BANDWIDTH_TOKEN_PATH: Final = "/api/v1/oauth2/token"  # noqa: S105 no secret
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class BandwidthAccount:
     """An account at Bandwidth, which has BANDWIDTH_NUMBERS, and where its one messaging application calls back."""
 
     account_id: str
-    username: str
-    password: str = field(repr=False)
+    client_id: str
+    client_secret: str = field(repr=False)
     callback_url: str
     callback_username: str
     callback_password: str = field(repr=False)
