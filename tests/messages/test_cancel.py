@@ -45,6 +45,9 @@ class Carrier:
     async def find_copies(self, message: OutboundMessage, *, since: datetime) -> list[MessageReport]:
         return []
 
+    async def fetch(self, message_sid: str) -> MessageReport | None:
+        raise AssertionError("a send worker does not ask")
+
     async def aclose(self) -> None: ...
 
 
