@@ -231,4 +231,5 @@ def _outcome(claim: _Claim, changes: Changes, *, again_after: timedelta, error: 
 
 
 def _counts(changes: Changes) -> dict[str, int]:
-    return {change: len(changes.get(change, [])) for change in Change}
+    # Keys of str itself: the log's renderer takes no others.
+    return {change.value: len(changes.get(change, [])) for change in Change}

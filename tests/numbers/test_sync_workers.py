@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 from psycopg.rows import scalar_row
 
@@ -201,6 +202,8 @@ async def test_worker_synchronises(db: Database, settings: Settings, account: Ac
         worker.terminate()
         code = await worker.wait()
 
+    [told] = [line for line in map(orjson.loads, log.read_text().splitlines()) if "sync" in line["event"]]
     assert code == 0, log.read_text()
     assert len(await numbers_of(db)) == len(OWNED_NUMBERS)
+    assert (told["event"], told["added"], told["released"]) == ("numbers.synchronised", len(OWNED_NUMBERS), 0)
     assert SEATTLE not in log.read_text()
