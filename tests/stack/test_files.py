@@ -17,6 +17,10 @@ from tests.stack.running import ROOT
 COMPOSE = ROOT / "docker-compose.yml"
 # docker compose's own: it becomes part of DATABASE_URL.
 COMPOSE_ONLY = {"POSTGRES_PASSWORD"}
+# What an S3 client takes from its environment, passed on where it is set.
+OF_A_BUCKET = {
+    f"AWS_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "REGION", "ENDPOINT_URL")
+}
 
 
 def _example_settings() -> list[str]:
@@ -47,7 +51,7 @@ def test_env_example_has_every_setting_once() -> None:
 
 def test_compose_sets_only_settings_and_lets_all_be_set() -> None:
     for name in ("migrate", "api", "worker"):
-        assert set(_services()[name]["environment"]) == {field.upper() for field in Settings.model_fields}
+        assert set(_services()[name]["environment"]) == {field.upper() for field in Settings.model_fields} | OF_A_BUCKET
 
 
 @pytest.mark.parametrize("name", [name for name, service in _services().items() if "build" in service])
