@@ -149,7 +149,9 @@ class SendWorker:
 
     async def _send(self, claim: Claim) -> str:
         message = claim.message
-        sender = self._senders[message.provider]
+        sender = self._senders.get(message.provider)
+        if sender is None:
+            return await asyncio.shield(self._await_provider(claim))
         leased_at = claim.began
         if claim.was_in_doubt:
             try:
@@ -200,6 +202,15 @@ class SendWorker:
             await self._postpone(message, timedelta(0), in_doubt=True)
             return "copy_taken"
         return "accepted"
+
+    async def _await_provider(self, claim: Claim) -> str:
+        """The provider was configured when the message was accepted, and may be again: as if it could not be reached."""
+        message = claim.message
+        log.error("message.provider_not_configured", message_uuid=str(message.message_uuid), provider=message.provider)
+        if claim.was_in_doubt:
+            await self._postpone(message, None, in_doubt=True)
+            return "still_in_doubt"
+        return await self._record_unavailable(message, ProviderUnavailable("is not configured"))
 
     async def _drop(self, message: Message) -> str:
         await save(self._db, self._notifications, opted_out(message, now=datetime.now(UTC)), seen=message)

@@ -250,6 +250,63 @@ async def test_message_that_was_taken_is_not_given_up(
     assert_each_sent_once(await rows(db), await carrier.taken())
 
 
+async def test_message_of_a_provider_that_is_gone_waits_for_it_as_for_one_that_is_down(
+    client: Client,
+    db: Database,
+    carrier: Sandbox,
+    notifications: Notifications,
+    make_worker: MakeWorker,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    message = await create_message(client, message_body=SILENT)
+    without = SendWorker(db, notifications, {}, priority="default")
+
+    await without.run_once()
+    waiting = await row_of(db, message)
+    assert waiting.due_at is not None
+    delay = waiting.due_at - datetime.now(UTC)
+    logged = capsys.readouterr().out
+    await step(without, db)
+    await step(make_worker(), db)
+
+    assert (waiting.internal_status, waiting.in_doubt) == ("processing", False)
+    assert delay < timedelta(seconds=1.2)
+    assert "message.provider_not_configured" in logged
+    assert "message.attempt_failed" not in logged
+    assert_each_sent_once(await rows(db), await carrier.taken())
+    # Nothing was asked about: nothing had been sent.
+    assert await requests(carrier, "GET") == []
+
+
+async def test_message_of_a_provider_that_is_gone_is_given_up_after_24_hours(
+    client: Client, db: Database, carrier: Sandbox, notifications: Notifications
+) -> None:
+    message = await create_message(client)
+    without = SendWorker(db, notifications, {}, priority="default")
+    await without.run_once()
+    await db.execute("UPDATE messages SET first_claimed_at = now() - interval '24 hours 1 minute'")
+
+    await step(without, db)
+
+    row = await row_of(db, message)
+    assert (row.internal_status, row.error_code, row.due_at) == ("failed", "PROVIDER_UNAVAILABLE", None)
+
+
+async def test_message_in_doubt_stays_so_while_its_provider_is_gone(
+    client: Client, db: Database, carrier: Sandbox, notifications: Notifications, worker: SendWorker
+) -> None:
+    message = await create_message(client, message_body=f"[sandbox:lost-response]{SILENT}")
+    await worker.run_once()
+    await db.execute("UPDATE messages SET first_claimed_at = now() - interval '25 hours'")
+
+    await step(SendWorker(db, notifications, {}, priority="default"), db)
+
+    waiting = await row_of(db, message)
+    assert (waiting.internal_status, waiting.in_doubt) == ("processing", True)
+    await step(worker, db)
+    assert_each_sent_once(await rows(db), await carrier.taken())
+
+
 async def test_message_in_doubt_is_not_sent_while_the_carrier_cannot_be_asked(
     client: Client, db: Database, carrier: Sandbox, worker: SendWorker
 ) -> None:
