@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from commonservices.v1 import message_service_pb2
 
-from server.app import _url_signer
 from server.config import Settings
 from server.db import Database
 from server.messages.media import MediaWorker
@@ -18,6 +17,7 @@ from server.providers.twilio.media import TwilioMediaFetcher
 from server.storage import FolderStorage, Storage, UrlSigner, open_storage
 from tests.clients import Client
 from tests.factories import RECEIVER, SENDER, create_message, make_messaging_service
+from tests.files.support import signer_of
 from tests.messages.media import (
     JPEG,
     PNG,
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def signer(settings: Settings) -> UrlSigner:
     """The signer of the API under test."""
-    return _url_signer(settings)
+    return signer_of(settings)
 
 
 @pytest.fixture
