@@ -77,6 +77,12 @@ async def get_bearer(tx: AsyncSession, *, bearer_id: int, lock: bool = False) ->
     return row
 
 
+async def hold_live(tx: AsyncSession, *, bearer_id: int) -> bool:
+    """Whether the bearer is live; if it is, its end waits for the end of the transaction."""
+    query = select(BearerRow.id).where(BearerRow.id == bearer_id, BearerRow.deleted_at.is_(None))
+    return await tx.scalar(query.with_for_update(read=True, key_share=True)) is not None
+
+
 async def update_bearer(
     tx: AsyncSession, *, cipher: Cipher, bearer_id: int, changes: Mapping[str, str], enable_endpoint: EnableEndpoint
 ) -> BearerRow:

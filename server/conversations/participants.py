@@ -1,7 +1,8 @@
 """Participants: who is in a conversation, and the pairing that brings what a contact writes into it.
 
 Everything that changes a participant holds its row first, and whoever pairs contacts holds them all before the first
-pairing is written: nobody who waits for a pairing is waited for.
+pairing is written: nobody who waits for a pairing is waited for. Before all of them it holds their bearer, whose end
+takes every pairing with it: one that is over is not paired any more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from sqlalchemy import and_, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.accounts import bearers
 from server.conversations import queries
 from server.conversations.drafts import CONTACT, MOST_PARTICIPANTS, ConversationDraft, ParticipantDraft
 from server.conversations.tables import ConversationRow, PairingRow, ParticipantRow
@@ -78,6 +80,7 @@ async def add_participants(tx: AsyncSession, *, conversation: ConversationRow, d
 
     Its contacts are locked. Raises InvalidArgument where somebody cannot be told from those who are in it.
     """
+    is_live = await bearers.hold_live(tx, bearer_id=conversation.bearer_id)
     present = await _locked(tx, conversation.id)
     matched = list(_matched(present, draft.participants))
     new = [given for given, row in zip(draft.participants, matched, strict=True) if row is None]
@@ -92,12 +95,13 @@ async def add_participants(tx: AsyncSession, *, conversation: ConversationRow, d
             .on_conflict_do_nothing()
         )
         matched = list(_matched(await _locked(tx, conversation.id), draft.participants))
-    sends = bool(draft.sender_number or draft.named_service or conversation.messaging_service_id)
+    has_sender = bool(draft.sender_number or draft.named_service or conversation.messaging_service_id)
     for given, row in zip(draft.participants, matched, strict=True):
         assert row is not None, "it was inserted, or is in the way of that"
         await _change(tx, row, given)
         is_paired = row.twilio_number is not None and row.pairing_deactivated_at is None
-        if row.role == CONTACT and (not is_paired or draft.sender_number) and (sends or row.twilio_number):
+        is_to_be_paired = (not is_paired or draft.sender_number) and (has_sender or row.twilio_number)
+        if is_live and row.role == CONTACT and is_to_be_paired:
             await _pair(tx, row, draft)
 
 
@@ -125,7 +129,7 @@ async def deactivate_pairing(tx: AsyncSession, *, conversation: ConversationRow,
 
 async def end_pairings_of_bearer(tx: AsyncSession, bearer_id: int) -> None:
     """Deactivate every pairing of a bearer's conversations: others may use the numbers, and what contacts write to
-    them is an unknown sender's."""
+    them is an unknown sender's. The bearer's row is held FOR UPDATE: nobody else is pairing."""
     connection = await tx.connection()
     for statement in (queries.HOLD_CONTACTS_OF_BEARER, queries.END_PAIRINGS_OF_BEARER):
         await connection.exec_driver_sql(statement, {"bearer_id": bearer_id})

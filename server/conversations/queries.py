@@ -29,10 +29,15 @@ LEFT JOIN LATERAL ({selection.number(selection.GIVEN_OR_CHOSEN)}) s ON true
 WHERE p.id = %(participant_id)s
 """
 
-# A statement of its own: the next ones then see the pairings of messages that held one of these.
+# A statement of its own, as whoever deactivates one of these pairings holds the contact first, too. Counted, as nobody
+# needs the rows, of which there may be very many.
 HOLD_CONTACTS_OF_BEARER = """
-SELECT p.id FROM participants p JOIN conversations c ON c.id = p.conversation_id
-WHERE c.bearer_id = %(bearer_id)s AND p.role = 'contact' ORDER BY p.id FOR NO KEY UPDATE OF p
+SELECT count(*) FROM (
+    SELECT FROM participants p WHERE p.id IN (
+        SELECT x.participant_id FROM pairings x JOIN conversations c ON c.id = x.conversation_id
+        WHERE c.bearer_id = %(bearer_id)s)
+    ORDER BY p.id FOR NO KEY UPDATE OF p
+) held
 """
 
 END_PAIRINGS_OF_BEARER = """

@@ -77,10 +77,12 @@ _NEW_CONVERSATION = """INSERT INTO conversations
            %(conversation_callback_url)s, %(conversation_service_id)s FROM request RETURNING id"""
 
 # The contact joins, or comes back with the number it is paired with now; one that has a number keeps it as its first.
+# The bearer is held before the contact, as its end does it, which takes every pairing: after it there is none to make.
 _PAIRING = """
+live AS (SELECT FROM bearers WHERE id = %(bearer_id)s AND deleted_at IS NULL FOR KEY SHARE),
 participant AS (
     INSERT INTO participants (conversation_id, role, phone_number, twilio_number)
-    SELECT id, 'contact', %(receiver_number)s, %(sender_number)s FROM conversation
+    SELECT id, 'contact', %(receiver_number)s, %(sender_number)s FROM conversation, live
     ON CONFLICT (conversation_id, role, phone_number) DO UPDATE
     SET twilio_number = CASE WHEN participants.pairing_deactivated_at IS NULL
                              THEN coalesce(participants.twilio_number, excluded.twilio_number)
