@@ -84,7 +84,8 @@ async def add_participants(tx: AsyncSession, *, conversation: ConversationRow, d
     present = await _locked(tx, conversation.id)
     matched = list(_matched(present, draft.participants))
     new = [given for given, row in zip(draft.participants, matched, strict=True) if row is None]
-    if len(present) + len(new) > MOST_PARTICIPANTS:
+    # Messages bring contacts in beyond that: who adds nobody is not refused for it.
+    if new and len(present) + len(new) > MOST_PARTICIPANTS:
         description = f"a conversation has at most {MOST_PARTICIPANTS}"
         raise InvalidArgument([FieldViolation("conversation.participants", description)])
     if new:

@@ -165,6 +165,17 @@ async def test_conversation_has_at_most_250_participants(client: Client, db: Dat
     assert len((await update(client, made, most[0].phone_number)).participants) == 250
 
 
+async def test_conversation_that_messages_made_larger_can_still_be_changed(client: Client) -> None:
+    most = [contact(f"+1425555{n:04}") for n in range(250)]
+    made = await create(client, participants=most, client_conversation_id="conversation-1", **BY_SERVICE)
+    await create_message(client)
+
+    updated = await update(client, made, RECEIVER, callback_url="https://app.example/hook")
+
+    assert (len(updated.participants), updated.callback_url) == (251, "https://app.example/hook")
+    assert (await refused(update(client, made, OTHER_CONTACT))).fields == ("conversation.participants",)
+
+
 async def test_deactivated_pairing_is_gone_and_its_number_remembered(client: Client, db: Database) -> None:
     made = await create(client, RECEIVER, OTHER_CONTACT, **BY_SERVICE)
     await update(client, made, RECEIVER, sender_number=SECOND)
