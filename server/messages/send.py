@@ -204,7 +204,7 @@ class SendWorker:
         return "accepted"
 
     async def _await_provider(self, claim: Claim) -> str:
-        """The provider was configured when the message was accepted, and may be again: as if it could not be reached."""
+        """The provider was configured when the message was accepted, and may be again: as if it were down."""
         message = claim.message
         log.error("message.provider_not_configured", message_uuid=str(message.message_uuid), provider=message.provider)
         if claim.was_in_doubt:

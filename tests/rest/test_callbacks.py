@@ -1,5 +1,4 @@
-"""Callbacks through Envoy: Twilio's signature is over the URL it called and over the body's bytes, Bandwidth's proof is a
-password."""
+"""Callbacks through Envoy: Twilio signs the URL that it called and the body's bytes, Bandwidth shows a password."""
 
 import json
 from collections.abc import AsyncIterator
