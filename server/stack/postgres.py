@@ -52,7 +52,13 @@ class LocalPostgres:
         self._folder = folder.absolute()
         self._data = self._folder / "data"
         self._log = log or self._folder.with_name(f"{self._folder.name}.log")
-        self._settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", **(settings or {})}
+        self._settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            # The detail of an error repeats values of the row, phone numbers among them.
+            "log_error_verbosity": "terse",
+            **(settings or {}),
+        }
         self.password_file = self._folder.with_name(f"{self._folder.name}.pgpass")
         self.port = free_port()
         self.process: Process

@@ -34,6 +34,19 @@ def test_password_is_asked_for(tmp_path: Path) -> None:
             psycopg.connect(url.replace(password, "guess"))
 
 
+def test_log_tells_no_values_of_rows(tmp_path: Path) -> None:
+    with LocalPostgres(tmp_path / "server", settings=FAST) as url, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE phones (number text UNIQUE)")
+        insert = "INSERT INTO phones VALUES (%s)"
+        connection.execute(insert, ["+12065550190"])
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute(insert, ["+12065550190"])
+
+    log = (tmp_path / "server.log").read_text()
+    assert "duplicate key" in log
+    assert "+12065550190" not in log
+
+
 def test_programs_and_data_may_be_where_only_their_owner_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = binaries().parent.parent.parent
     locked = tmp_path / "locked"
