@@ -21,7 +21,7 @@ from server.messages.message import Message
 from server.messages.messages import TRIES, TooManyChanges, event_parameters
 from server.messages.retry import GIVE_UP_AFTER, delay_after
 from server.notifications import Channel, Notifications
-from server.providers.ports import MediaFetcher, MediaRefused, ProviderUnavailable
+from server.providers.ports import Media, MediaFetcher, MediaRefused, ProviderUnavailable
 from server.storage import Storage, StorageFailed, new_key
 
 log = structlog.get_logger()
@@ -104,7 +104,7 @@ class MediaWorker:
 
     async def _store(self, claim: Claim) -> str:
         try:
-            media = await self._fetchers[claim.provider].fetch(claim.url, max_bytes=MAX_BYTES)
+            media = await self._fetch(claim)
             content_type = proven_type(media.content_type, media.data)
         except MediaRefused as refusal:
             return await self._settle(claim, _refused(claim, str(refusal)))
@@ -120,6 +120,12 @@ class MediaWorker:
             return "storage_failed"
         file = File(claim.id, claim.place, storage_key=key, error=None, is_due=False)
         return await self._settle(claim, file, content_type)
+
+    async def _fetch(self, claim: Claim) -> Media:
+        fetcher = self._fetchers.get(claim.provider)
+        if fetcher is None:
+            raise ProviderUnavailable(f"{claim.provider} is not configured any more")
+        return await fetcher.fetch(claim.url, max_bytes=MAX_BYTES)
 
     async def _try_later(self, claim: Claim, failure: ProviderUnavailable) -> str:
         if datetime.now(UTC) - claim.created_at > GIVE_UP_AFTER:

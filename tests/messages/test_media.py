@@ -242,6 +242,23 @@ async def test_provider_that_is_away_for_a_day_is_given_up(
     )
 
 
+async def test_provider_that_is_not_configured_any_more_is_away(
+    db: Database, notifications: Notifications, vendor: Vendor, storage: Storage
+) -> None:
+    worker = MediaWorker(db, notifications, {}, storage)
+    message = await receive(db, notifications, vendor.urls("a"))
+    await worker.step()
+    [waiting] = await media_files(db, await row_of(db, message))
+    assert waiting["due_at"] < datetime.now(UTC) + timedelta(minutes=1)
+
+    await db.execute("UPDATE media_files SET created_at = now() - interval '24 hours 1 second', due_at = now()")
+    await worker.step()
+
+    [settled] = await media_files(db, await row_of(db, message))
+    assert (settled["due_at"], settled["error"]) == (None, GIVEN_UP)
+    assert len(await events_of(db, message)) == 2
+
+
 async def test_old_message_is_fetched_once_workers_are_back(
     db: Database, notifications: Notifications, vendor: Vendor, worker: MediaWorker
 ) -> None:
