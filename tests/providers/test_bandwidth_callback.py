@@ -151,6 +151,14 @@ def test_message_to_a_number_is_for_the_number_the_event_names() -> None:
     ]
 
 
+def test_message_is_not_lost_for_a_url_that_is_none() -> None:
+    (message,) = read([received(media=["https://[::1/bw.png"])])
+
+    assert isinstance(message, InboundMessage)
+    assert message.message_body == "Hey, check this out!"
+    assert message.media == (InboundMedia("https://[::1/bw.png", "application/octet-stream"),)
+
+
 @pytest.mark.parametrize("text", [None, ""])
 def test_message_of_media_alone_has_an_empty_text(text: str | None) -> None:
     (message,) = read([received(text=text, media=None)])
@@ -226,6 +234,7 @@ def test_scheme_and_header_are_read_in_any_case(scheme: str) -> None:
         (b"", "the body is not JSON"),
         (b"\xff", "the body is not JSON"),
         (b"{", "the body is not JSON"),
+        (b"[" * 100_000, "the body is not JSON"),
         (b"7", "the body is neither a JSON array nor an object with one as _json"),
         (b'{"_json": {}}', "the body is neither a JSON array nor an object with one as _json"),
         ([7], "event 0 is not a JSON object"),

@@ -58,7 +58,9 @@ async def test_wrong_credentials_lose_no_picture(texted: tuple[str, str]) -> Non
             await fetcher.fetch(url, max_bytes=9)
 
 
-@pytest.mark.parametrize("elsewhere", ["{receiver}/file.png", "{receiver}@evil.example/", "file:///etc/passwd", "/a"])
+@pytest.mark.parametrize(
+    "elsewhere", ["{receiver}/file.png", "{receiver}@evil.example/", "file:///etc/passwd", "/a", "https://[::1/"]
+)
 async def test_token_goes_to_bandwidth_alone(texted: tuple[str, str], receiver: Receiver, elsewhere: str) -> None:
     base_url, _ = texted
     while not receiver.requests.empty():

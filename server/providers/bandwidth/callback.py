@@ -5,13 +5,12 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from hmac import compare_digest
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import structlog
 
 from server.providers.bandwidth import statuses
-from server.providers.bandwidth.media_types import named_type
+from server.providers.bandwidth.media_types import named_type, path_of
 from server.providers.ports import (
     CallbackMalformed,
     CredentialsMissing,
@@ -94,7 +93,7 @@ class _Event:
             receiver_number=self._text(self._fields, "to"),
             message_body=_legible(self._string(self._message.get("text") or "", "message.text")),
             media=tuple(
-                InboundMedia(url, named_type(url)) for url in urls if not urlsplit(url).path.lower().endswith(_LAYOUTS)
+                InboundMedia(url, named_type(url)) for url in urls if not path_of(url).lower().endswith(_LAYOUTS)
             ),
             keyword=None,
         )
@@ -128,7 +127,7 @@ def _events(body: bytes) -> Sequence[_Event]:
     """The bare array that Bandwidth posts, or the same under `_json`, as Rails hands arrays on."""
     try:
         parsed = json.loads(body.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CallbackMalformed("the body is not JSON") from error
     events = parsed.get("_json") if isinstance(parsed, dict) else parsed
     if not isinstance(events, list):

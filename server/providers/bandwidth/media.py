@@ -25,13 +25,12 @@ class BandwidthMediaFetcher:
         connections: int = 10,
         timeout: timedelta = timedelta(seconds=15),
     ) -> None:
-        self._origin = urlsplit(api_base_url)
+        self._origin = _origin(api_base_url)
         self._session = AuthorizedSession(credentials, connections=connections, timeout=timeout)
 
     async def fetch(self, url: str, *, max_bytes: int) -> Media:
         """The file. A URL elsewhere than at Bandwidth is refused: a callback must not choose who gets the token."""
-        asked = urlsplit(url)
-        if (asked.scheme, asked.netloc) != (self._origin.scheme, self._origin.netloc):
+        if _origin(url) != self._origin:
             raise MediaRefused("is not at Bandwidth")
         try:
             with exchange():
@@ -47,6 +46,15 @@ class BandwidthMediaFetcher:
     async def aclose(self) -> None:
         """Close the pooled connections."""
         await self._session.aclose()
+
+
+def _origin(url: str) -> tuple[str, str] | None:
+    """Whom a request for a URL goes to; None of what is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return parts.scheme, parts.netloc
 
 
 def _check_status(answer: aiohttp.ClientResponse) -> None:

@@ -9,5 +9,13 @@ UNNAMED = "application/octet-stream"
 
 def named_type(url: str) -> str:
     """The type that the name of the file stands for."""
-    guessed, _ = mimetypes.guess_type(urlsplit(url).path)
+    guessed, _ = mimetypes.guess_type(path_of(url))
     return guessed or UNNAMED
+
+
+def path_of(url: str) -> str:
+    """The path of a URL; "" of what is none, which is refused when it is to be fetched."""
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""

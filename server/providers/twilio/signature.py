@@ -62,7 +62,7 @@ def _form(body: bytes) -> _Form:
 def _json_fields(body: bytes) -> Mapping[str, str]:
     try:
         fields = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CallbackMalformed("the body is not JSON") from error
     if not isinstance(fields, dict):
         raise CallbackMalformed("the body is not a JSON object")
