@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,7 +101,7 @@ async def test_empty_file_has_its_type_too(front: Front, rest: aiohttp.ClientSes
         pytest.param(lambda url: url.replace("signature=", "signature=A"), id="signature"),
         pytest.param(lambda url: f"{url[:-1]}{'A' if url[-1] != 'A' else 'E'}", id="end of signature"),
         pytest.param(lambda url: f"{url.partition('signature=')[0]}signature=%C3%A4", id="no signature"),
-        pytest.param(lambda url: url.replace("expires=17", "expires=18"), id="later"),
+        pytest.param(lambda url: re.sub(r"(?<=expires=)\d+", lambda at: str(int(at[0]) + 1), url), id="later"),
         pytest.param(lambda url: url.replace("photo", "other"), id="name"),
         pytest.param(lambda url: url.replace("/media/", "/recordings/"), id="kind"),
     ],
@@ -162,6 +163,24 @@ async def test_file_that_is_gone_is_not_found(front: Front, rest: aiohttp.Client
     assert status == 404
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "FILE_NOT_FOUND")
     assert refusal.metadata == {"kind": "media", "name": "gone.png"}
+
+
+async def test_file_that_cannot_be_read_now_may_be_later(
+    front: Front, rest: aiohttp.ClientSession, storage: Storage, settings: Settings
+) -> None:
+    folder = Path(unquote(urlsplit(settings.storage_url).path)) / "media"
+    folder.mkdir(exist_ok=True)
+    (folder / "loop.png").symlink_to("loop.png")
+    url = await storage.url("media/loop.png", expires_in=DAY)
+
+    async with rest.get(path_of(url)) as answer:
+        body = await answer.json()
+    async with grpc.aio.insecure_channel(front.target) as channel:
+        refusal = await refused(file_service_pb2_grpc.FileServiceStub(channel).GetFile(request_of(url)).read())
+    (folder / "loop.png").unlink()
+
+    assert (answer.status, body["error"]["reason"]) == (503, "UNAVAILABLE")
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
 
 
 @pytest.mark.parametrize("name", ["..%2Foutside.png", "%2Fetc%2Fhostname.png", "%2e%2e%2Foutside.png"])
