@@ -75,6 +75,20 @@ def test_half_a_twilio_account(folder: Path) -> None:
     assert said.endswith("TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN must be set together, or neither")
 
 
+def test_half_a_bandwidth_account(folder: Path) -> None:
+    said = refused(folder, BANDWIDTH_ACCOUNT_ID="9900000", BANDWIDTH_CLIENT_ID="CLI-1")
+
+    assert "BANDWIDTH_CLIENT_SECRET, BANDWIDTH_CALLBACK_USERNAME" in said
+    assert said.endswith("must be set together, or none of them")
+
+
+@pytest.mark.parametrize(("name", "value"), [("TOKEN_URL", "api.bandwidth.com"), ("CLIENT_ID", "a:b")])
+def test_bad_setting_of_a_bandwidth_account(folder: Path, name: str, value: str) -> None:
+    said = refused(folder, BANDWIDTH_ACCOUNT_ID="9900000", **{f"BANDWIDTH_{name}": value})
+
+    assert said.startswith(f"Error: BANDWIDTH_{name}: ")
+
+
 def test_database_that_cannot_be_reached(folder: Path) -> None:
     said = refused(folder, DATABASE_URL="postgresql://someone:password@127.0.0.1:1/somewhere")
 
