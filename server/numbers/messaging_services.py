@@ -120,14 +120,15 @@ async def update_messaging_service(
     if row is None:
         raise MessagingServiceNotFound(messaging_service_uuid=str(uuid))
     provider_before = row.provider
-    for name, value in changes.items():
-        setattr(row, name, value)
-    if getattr(row, SID_FIELDS[row.provider]) is None:
-        raise InvalidArgument([sid_missing(row.provider)])
+    # A query writes what was changed before it: these come first, so that what is taken is refused by `_flush`.
     if bearer_id is not None:
         row.bearer_id = (await bearers.get_bearer(tx, bearer_id=bearer_id, lock=True)).id
     if global_customer_id is not None:
         row.customer_id = (await customers.find_or_make_customer(tx, global_customer_id)).id
+    for name, value in changes.items():
+        setattr(row, name, value)
+    if getattr(row, SID_FIELDS[row.provider]) is None:
+        raise InvalidArgument([sid_missing(row.provider)])
     await _flush(tx)
     if row.provider != provider_before:
         # What the account of the one provider had or lacked says nothing of the other's.

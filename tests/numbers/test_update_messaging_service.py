@@ -246,6 +246,18 @@ async def test_taken_name_or_sid_is_refused_and_changes_nothing(
     assert await get(admin, other.uuid) == other
 
 
+async def test_taken_name_is_refused_with_whatever_else_is_given(
+    admin: Client, client: Client, service: messaging_service_pb2.MessagingService
+) -> None:
+    other = await make_other(admin)
+
+    with_bearer = await refused(update(admin, other.uuid, name=service.name, bearer_id=client.bearer_id))
+    with_customer = await refused(update(admin, other.uuid, name=service.name, global_customer_id="a third"))
+
+    assert with_bearer.metadata == with_customer.metadata == {"field": "name"}
+    assert await get(admin, other.uuid) == other
+
+
 async def test_one_of_many_who_want_a_name_at_once_gets_it(admin: Client) -> None:
     made = [
         await make_other(
