@@ -110,7 +110,13 @@ def parse_uuid(value: str) -> UUID | None:
 # Few of our own numbers send most messages, and parsing one costs as much as a tenth of a create.
 @lru_cache(maxsize=4096)
 def e164(value: str) -> str | None:
-    """The number in E.164, without a country code read as a US number; None where it is no possible number."""
+    """The number in E.164, without a country code read as a US number; None where it is no possible number.
+
+    None too where it has letters: a phone's keys have them, so that 206-555-XXXX, which hides a number, would be
+    somebody's, and whatsapp:+1… a text.
+    """
+    if any(character.isalpha() for character in value.strip().removeprefix("tel:")):
+        return None
     try:
         number = phonenumbers.parse(value, "US")
     except phonenumbers.NumberParseException:

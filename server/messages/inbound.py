@@ -69,8 +69,8 @@ async def receive_message(
 
 
 def _spelled(number: str) -> str:
-    """In E.164, as numbers are stored; a short code, or a name that may spell a number, as it came."""
-    return number if any(character.isalpha() for character in number) else e164(number) or number
+    """In E.164, as numbers are stored; a short code or a name as it came."""
+    return e164(number) or number
 
 
 def _may_be_answered(found: Any, received: Message, *, keyword: Keyword | None) -> bool:

@@ -196,6 +196,13 @@ async def test_other_spellings_of_numbers_are_normalised(client: Client, spelled
 
 
 @pytest.mark.parametrize(
+    "number", ["206-555-XXXX", "(206) 555-NNNN", "1-800-FLOWERS", "whatsapp:+12065550190", "cell 2065550190"]
+)
+async def test_letters_are_not_taken_for_digits(client: Client, number: str) -> None:
+    assert await refused_create(client, receiver_number=number) == ("message.receiver_number",)
+
+
+@pytest.mark.parametrize(
     "number", ["", "abc", "555-0190", "+1206555019", "+120655501900", "+1 206 555 0190 ext. 5", "911", "+", "0" * 33]
 )
 async def test_impossible_number_is_refused(client: Client, number: str) -> None:
