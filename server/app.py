@@ -67,6 +67,7 @@ from server.files.service import FileService
 from server.messages.bandwidth_service import BandwidthRequestService
 from server.messages.lambda_service import LambdaRequestService
 from server.messages.media import MediaWorker
+from server.messages.media_limits import MediaLimits
 from server.messages.messages import LANES
 from server.messages.reconcile import CHECKS_PER_SECOND, Reconciler, Reconciliation, reconcile_all
 from server.messages.send import SendWorker
@@ -280,7 +281,8 @@ async def run_worker(settings: Settings) -> None:
     db = Database(url, max_size=_WORKER_CONNECTIONS)
     notifications = Notifications(url, db)
     senders = registry.message_senders(settings)
-    lanes = [SendWorker(db, notifications, senders, priority=priority) for priority in LANES]
+    media_limits = {"twilio": MediaLimits(settings.webhook_allowed_networks)}
+    lanes = [SendWorker(db, notifications, senders, priority=priority, media_limits=media_limits) for priority in LANES]
     deliverer = Deliverer(
         db,
         notifications,
@@ -328,6 +330,8 @@ async def run_worker(settings: Settings) -> None:
         await storage.aclose()
         for sender in senders.values():
             await sender.aclose()
+        for limits in media_limits.values():
+            await limits.aclose()
         await db.close()
 
 

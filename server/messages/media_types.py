@@ -58,13 +58,17 @@ def accepted_type(content_type: str) -> str | None:
 
 
 def proven_type(content_type: str, data: bytes) -> str:
-    """The type of a file. Raises MediaRefused of one that is not accepted, or is an image that its data are not."""
+    """The type of a file: of an image what its data are, whichever image it is said to be. Raises MediaRefused of one
+    that is not accepted, or is said to be an image and is none."""
     found = accepted_type(content_type)
     if found is None:
         raise MediaRefused(f"is {content_type[:_LONGEST_TOLD]}, which is not accepted")
     if not data:
         raise MediaRefused("is empty")
     beginning = _BEGINNINGS.get(found)
-    if beginning is not None and not beginning.match(data):
-        raise MediaRefused(f"is said to be {found}, but is not")
-    return found
+    if beginning is None or beginning.match(data):
+        return found
+    image = next((name for name, begins in _BEGINNINGS.items() if begins.match(data)), None)
+    if image is None:
+        raise MediaRefused(f"is said to be {found}, but is no image")
+    return image

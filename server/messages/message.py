@@ -121,35 +121,28 @@ def reported(message: Message, report: MessageReport, *, now: datetime) -> Messa
 
 def refused(message: Message, error: ProviderError, *, now: datetime) -> Message:
     """The message after the provider refused it for good."""
-    return replace(
-        _settled(message),
-        internal_status=MessageStatus.FAILED,
-        error_code=error.code,
-        error_description=_describe(error),
-        failed_at=now,
-        updated_at=now,
-    )
+    return unsendable(message, error.code, _describe(error), now=now)
 
 
 def given_up(message: Message, *, now: datetime) -> Message:
     """The message after the provider took nothing for too long."""
-    return replace(
-        _settled(message),
-        internal_status=MessageStatus.FAILED,
-        error_code=GAVE_UP,
-        error_description="The messaging provider did not accept the message within 24 hours.",
-        failed_at=now,
-        updated_at=now,
-    )
+    description = "The messaging provider did not accept the message within 24 hours."
+    return unsendable(message, GAVE_UP, description, now=now)
 
 
 def opted_out(message: Message, *, now: datetime) -> Message:
     """The message after its receiver opted out before it was sent."""
+    description = "The receiver opted out of messages from this sender before this one was sent."
+    return unsendable(message, OPTED_OUT, description, now=now)
+
+
+def unsendable(message: Message, error_code: str, error_description: str, *, now: datetime) -> Message:
+    """The message after it was found out that it will never be sent."""
     return replace(
         _settled(message),
         internal_status=MessageStatus.FAILED,
-        error_code=OPTED_OUT,
-        error_description="The receiver opted out of messages from this sender before this one was sent.",
+        error_code=error_code,
+        error_description=error_description,
         failed_at=now,
         updated_at=now,
     )

@@ -18,7 +18,8 @@ from psycopg.rows import dict_row
 from server.db import Database
 from server.messages import queries
 from server.messages.callbacks import apply_report, note_opt_out
-from server.messages.message import Message, given_up, opted_out, refused
+from server.messages.media_limits import MediaLimits, MediaProblem
+from server.messages.message import Message, given_up, opted_out, refused, unsendable
 from server.messages.messages import LANES, save
 from server.messages.retry import GIVE_UP_AFTER, RESOLVE_AFTER, delay_after
 from server.notifications import Notifications
@@ -56,7 +57,10 @@ class Claim:
 
 
 class SendWorker:
-    """Sends the messages of one lane, up to `concurrency` at a time."""
+    """Sends the messages of one lane, up to `concurrency` at a time.
+
+    `media_limits` are those of the providers that tell of media they do not take only after they took the message.
+    """
 
     def __init__(
         self,
@@ -65,12 +69,14 @@ class SendWorker:
         senders: Mapping[str, MessageSender],
         *,
         priority: str,
+        media_limits: Mapping[str, MediaLimits] | None = None,
         concurrency: int = 32,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
         self._notifications = notifications
         self._senders = senders
+        self._media_limits = media_limits or {}
         self._priority = priority
         self._concurrency = concurrency
         self._clock = clock
@@ -168,6 +174,8 @@ class SendWorker:
                 return "settled_meanwhile"
         if claim.recipient_opted_out:
             return await asyncio.shield(self._drop(message))
+        if (problem := await self._media_problem(message)) is not None:
+            return await asyncio.shield(self._refuse_media(message, problem))
         if self._clock() - leased_at > (LEASE - _CALL_AT_MOST).total_seconds():
             return "too_late_in_lease"
         try:
@@ -215,6 +223,18 @@ class SendWorker:
     async def _drop(self, message: Message) -> str:
         await save(self._db, self._notifications, opted_out(message, now=datetime.now(UTC)), seen=message)
         return "recipient_opted_out"
+
+    async def _media_problem(self, message: Message) -> MediaProblem | None:
+        """What is wrong with the media, asked once: a file that its server described late is left to the provider."""
+        limits = self._media_limits.get(message.provider)
+        if limits is None or not message.media_urls or message.attempts > 1:
+            return None
+        return await limits.problem(message.media_urls)
+
+    async def _refuse_media(self, message: Message, problem: MediaProblem) -> str:
+        failed = unsendable(message, problem.error_code, problem.error_description, now=datetime.now(UTC))
+        await save(self._db, self._notifications, failed, seen=message)
+        return problem.error_code.lower()
 
     async def _record_refusal(self, message: Message, failure: ProviderRejected) -> None:
         await note_opt_out(self._db, message=message, error=failure.error)

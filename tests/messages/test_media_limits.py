@@ -10,8 +10,13 @@ from ipaddress import ip_network
 import pytest
 from aiohttp import web
 
+from server.db import Database
 from server.messages.media_limits import MediaLimits, MediaProblem
-from tests.providers.servers import closed_port_url, listening
+from tests.clients import Client
+from tests.factories import create_message
+from tests.messages.conftest import MakeWorker
+from tests.messages.support import events_of, row_of
+from tests.providers.servers import Sandbox, closed_port_url, listening
 
 IMAGE_BYTES = 5 * 1024 * 1024
 OTHER_BYTES = 500 * 1024
@@ -254,3 +259,24 @@ async def test_files_are_asked_for_at_once(host: Host, limits: MediaLimits) -> N
 
     assert await limits.problem([host.url(str(n), together) for n in range(10)]) is None
     assert all_there.is_set()
+
+
+async def test_message_with_media_that_carriers_refuse_is_not_handed_over(
+    client: Client,
+    carrier: Sandbox,
+    db: Database,
+    make_worker: MakeWorker,
+    host: Host,
+    limits: MediaLimits,
+) -> None:
+    page = await create_message(client, media_urls=[host.url("page", says("text/html", 10))])
+    picture = await create_message(client, media_urls=[host.url("picture", says("image/png", 10))])
+
+    await make_worker(media_limits={"twilio": limits}).run_once()
+
+    [taken] = await carrier.taken()
+    assert taken["media_urls"] == list(picture.media_urls)
+    row = await row_of(db, page)
+    assert (row.internal_status, row.error_code, row.message_sid) == ("failed", "MEDIA_TYPE_NOT_ACCEPTED", None)
+    assert row.error_description == "media_urls[0] is text/html, which carriers do not accept."
+    assert [m.message.internal_status for m in await events_of(db, page)] == ["pending", "failed"]
