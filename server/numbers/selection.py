@@ -109,7 +109,9 @@ class NoSenderNumber(FailedPrecondition):
     reason = "NO_SENDER_NUMBER"
 
     def __init__(self, **named: str) -> None:
-        super().__init__("no messaging service of this name has a number to send from", **named)
+        by = " and ".join(f"{name} {value}" for name, value in named.items())
+        service = f"no messaging service with {by} has a" if by else "the conversation's messaging service has no"
+        super().__init__(f"{service} number to send from", **named)
 
 
 class NumberPoolExhausted(FailedPrecondition):

@@ -321,6 +321,15 @@ async def test_service_without_a_number_is_refused(client: Client, db: Database,
     assert await nothing_is_left(db)
 
 
+async def test_error_names_the_service_without_a_number(client: Client) -> None:
+    request = pb.CreateMessageRequest(message=new_message(sender_number="", global_customer_id="nobody"))
+
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await client.messages.CreateMessage(request, metadata=client.metadata)
+
+    assert failed.value.details() == "no messaging service with global_customer_id nobody has a number to send from"
+
+
 async def test_conversation_is_made_once_and_found_again(client: Client, client_of: MakeClient, db: Database) -> None:
     other = await client_of()
     first, second = await create_message(client), await create_message(client)
