@@ -213,13 +213,15 @@ def upgrade() -> None:
         "UPDATE messages SET check_at = now()"
         " WHERE message_sid IS NOT NULL AND internal_status NOT IN ('delivered', 'failed', 'cancelled')"
     )
-    # The last conversation of two numbers is the one that answers belong to.
+    # The last conversation of two numbers is the one that answers belong to; nobody hears answers to a deleted bearer.
     op.execute(
         """
         WITH last AS (
-            SELECT DISTINCT ON (sender_number, receiver_number) sender_number, receiver_number, conversation_id
-            FROM messages WHERE conversation_id IS NOT NULL
-            ORDER BY sender_number, receiver_number, id DESC
+            SELECT DISTINCT ON (m.sender_number, m.receiver_number)
+                   m.sender_number, m.receiver_number, m.conversation_id
+            FROM messages m JOIN conversations c ON c.id = m.conversation_id
+                            JOIN bearers b ON b.id = c.bearer_id AND b.deleted_at IS NULL
+            ORDER BY m.sender_number, m.receiver_number, m.id DESC
         ), participant AS (
             INSERT INTO participants (conversation_id, role, phone_number, twilio_number)
             SELECT DISTINCT ON (conversation_id, receiver_number)
