@@ -19,7 +19,8 @@ INSERT INTO conversations (id, bearer_id, client_conversation_id) OVERRIDING SYS
 VALUES (1, 1, 'first'), (2, 1, 'last'), (3, 2, 'of nobody');
 INSERT INTO messages (message_uuid, bearer_id, conversation_id, provider, messaging_service_sid, sender_number,
     receiver_number, message_body, media_urls, message_type, priority, internal_status, message_sid, sequence)
-SELECT uuidv7(), bearer_id, conversation_id, 'twilio', 'MG1', sender, receiver, '', '{}', 'sms', 'default', status, sid, 1
+SELECT uuidv7(), bearer_id, conversation_id, 'twilio', 'MG1', sender,
+    receiver, '', '{}', 'sms', 'default', status, sid, 1
 FROM (VALUES
     (1, 1, '+12065550100', '+12065550190', 'delivered', 'SM1'),
     (1, 2, '+12065550100', '+12065550190', 'sent', 'SM2'),
