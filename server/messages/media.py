@@ -36,6 +36,9 @@ LEASE = timedelta(minutes=5)
 # Files in memory at one time.
 _AT_ONCE = 8
 
+# How many files a message names that are not stored; no carrier takes a message of more.
+_TOLD = 10
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -87,7 +90,7 @@ class MediaWorker:
         """Store one file and record it. What fails here leaves the lease to run out."""
         began = datetime.now(UTC)
         try:
-            outcome = await self._store(claim)
+            outcome, reason = await self._store(claim)
         except Exception:
             log.exception("media.attempt_failed", message_uuid=str(claim.message_uuid), place=claim.place)
             return
@@ -99,15 +102,17 @@ class MediaWorker:
             place=claim.place,
             attempt=claim.attempts,
             outcome=outcome,
+            reason=reason,
             duration_ms=round((datetime.now(UTC) - began).total_seconds() * 1000, 1),
         )
 
-    async def _store(self, claim: Claim) -> str:
+    async def _store(self, claim: Claim) -> tuple[str, str | None]:
+        """What came of it, and why where that is a refusal."""
         try:
             media = await self._fetch(claim)
             content_type = proven_type(media.content_type, media.data)
         except MediaRefused as refusal:
-            return await self._settle(claim, _refused(claim, str(refusal)))
+            return await self._refuse(claim, str(refusal))
         except ProviderUnavailable as failure:
             return await self._try_later(claim, failure)
         key = new_key("media", content_type)
@@ -117,9 +122,9 @@ class MediaWorker:
             # However long that takes: it is no fault of the file's.
             log.warning("media.storage_failed", message_uuid=str(claim.message_uuid), error=str(failure))
             await self._postpone(claim, retry_after=None)
-            return "storage_failed"
+            return "storage_failed", None
         file = File(claim.id, claim.place, storage_key=key, error=None, is_due=False)
-        return await self._settle(claim, file, content_type)
+        return await self._settle(claim, file, content_type), None
 
     async def _fetch(self, claim: Claim) -> Media:
         fetcher = self._fetchers.get(claim.provider)
@@ -127,11 +132,15 @@ class MediaWorker:
             raise ProviderUnavailable(f"{claim.provider} is not configured any more")
         return await fetcher.fetch(claim.url, max_bytes=MAX_BYTES)
 
-    async def _try_later(self, claim: Claim, failure: ProviderUnavailable) -> str:
+    async def _try_later(self, claim: Claim, failure: ProviderUnavailable) -> tuple[str, str | None]:
         if datetime.now(UTC) - claim.created_at > GIVE_UP_AFTER:
-            return await self._settle(claim, _refused(claim, "could not be fetched within 24 hours"))
+            return await self._refuse(claim, "could not be fetched within 24 hours")
         await self._postpone(claim, retry_after=failure.retry_after)
-        return "unavailable"
+        return "unavailable", None
+
+    async def _refuse(self, claim: Claim, reason: str) -> tuple[str, str | None]:
+        file = File(claim.id, claim.place, storage_key=None, error=reason, is_due=False)
+        return await self._settle(claim, file), reason
 
     async def _postpone(self, claim: Claim, *, retry_after: timedelta | None) -> None:
         roll = random.random()  # noqa: S311 spreads retries, guards nothing
@@ -182,14 +191,13 @@ class MediaWorker:
 
 
 def stored(message: Message, files: Sequence[File], *, now: datetime) -> Message:
-    """The message after the last of its files was settled."""
+    """The message after the last of its files was settled: where they are, and which are not and why."""
     keys = [file.storage_key for file in files if file.storage_key is not None]
     changed = replace(message, stored_media=keys, sequence=message.sequence + 1, updated_at=now)
-    if keys:
+    reasons = [f"media_urls[{file.place}] {file.error}" for file in files if file.storage_key is None]
+    if not reasons:
         return changed
-    reasons = "; ".join(f"media_urls[{file.place}] {file.error}" for file in files)
-    return replace(changed, error_code=NOT_STORED, error_description=f"The media could not be stored: {reasons}.")
-
-
-def _refused(claim: Claim, error: str) -> File:
-    return File(claim.id, claim.place, storage_key=None, error=error, is_due=False)
+    which = "Some media" if keys else "The media"
+    told = reasons[:_TOLD] + ([f"and {len(reasons) - _TOLD} more"] if len(reasons) > _TOLD else [])
+    description = f"{which} could not be stored: {'; '.join(told)}."
+    return replace(changed, error_code=NOT_STORED, error_description=description)

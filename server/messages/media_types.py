@@ -62,7 +62,7 @@ def proven_type(content_type: str, data: bytes) -> str:
     that is not accepted, or is said to be an image and is none."""
     found = accepted_type(content_type)
     if found is None:
-        raise MediaRefused(f"is {content_type[:_LONGEST_TOLD]}, which is not accepted")
+        raise MediaRefused(f"is {content_type.partition(';')[0][:_LONGEST_TOLD]}, which is not accepted")
     if not data:
         raise MediaRefused("is empty")
     beginning = _BEGINNINGS.get(found)

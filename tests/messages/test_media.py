@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from commonservices.v1 import message_service_pb2
+from structlog.testing import capture_logs
 
 from server.config import Settings
 from server.db import Database
@@ -160,7 +161,7 @@ async def test_every_answer_signs_anew(
         pytest.param(status(404), "is not at Twilio any more", id="gone"),
     ],
 )
-async def test_file_that_is_not_taken_is_left_out(
+async def test_file_that_is_not_taken_is_left_out_and_named(
     db: Database,
     notifications: Notifications,
     vendor: Vendor,
@@ -172,14 +173,41 @@ async def test_file_that_is_not_taken_is_left_out(
     vendor.answers["b"] = answer  # type: ignore[assignment]
     message = await receive(db, notifications, vendor.urls("a", "b", "c"))
 
-    await worker.step()
+    with capture_logs() as logs:
+        await worker.step()
 
     row = await row_of(db, message)
     files = await media_files(db, row)
+    _inbound, told = await events_of(db, message)
     assert [await content(storage, key) for key in row.stored_media] == [PNG + b"a", PNG + b"c"]
     assert error in files[1]["error"]
     assert (files[1]["storage_key"], files[1]["due_at"]) == (None, None)
-    assert (row.error_code, len(await events_of(db, message))) == (None, 2)
+    description = f"Some media could not be stored: media_urls[1] {files[1]['error']}."
+    assert (row.error_code, row.error_description, row.internal_status) == (
+        "MEDIA_NOT_STORED",
+        description,
+        "delivered",
+    )
+    assert (told.message.error_description, len(told.message.media_file_urls)) == (description, 2)
+    attempts = {log["place"]: (log["outcome"], log["reason"]) for log in logs if log["event"] == "media.attempted"}
+    assert attempts == {0: ("stored", None), 1: ("refused", files[1]["error"]), 2: ("stored", None)}
+    assert vendor.base_url not in str(logs)
+
+
+async def test_many_files_that_are_not_taken_are_not_all_named(
+    db: Database, notifications: Notifications, vendor: Vendor, worker: MediaWorker
+) -> None:
+    names = [f"a{n}" for n in range(12)]
+    vendor.answers = {name: file(b"x", "image/" + "x" * 1000) for name in names}
+    message = await receive(db, notifications, vendor.urls(*names))
+
+    while await worker.step():
+        pass
+
+    description = (await row_of(db, message)).error_description
+    assert description is not None
+    assert description.endswith(f"; media_urls[9] is image/{'x' * 94}, which is not accepted; and 2 more.")
+    assert len(description) < 2000
 
 
 async def test_message_of_which_nothing_is_stored_says_why(

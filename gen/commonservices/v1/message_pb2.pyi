@@ -90,9 +90,11 @@ class Message(_message.Message):
     internal_status: _builtins.str
     """`pending`, `processing`, `sending`, `sent`, `delivered`, `failed` or `cancelled`; of an inbound message `delivered`."""
     error_code: _builtins.str
-    """The provider's or our code of what went wrong."""
+    """The provider's or our code of what went wrong; `MEDIA_NOT_STORED` where some or all media of an inbound message could
+    not be stored.
+    """
     error_description: _builtins.str
-    """What went wrong, in words."""
+    """What went wrong, in words; of media that could not be stored, which by their places in `media_urls`, and why."""
     callback_url: _builtins.str
     """Where its events are delivered: the request's, else the conversation's, else the bearer's URL, as of the create."""
     direction: _builtins.str
@@ -110,7 +112,8 @@ class Message(_message.Message):
     @_builtins.property
     def media_file_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Expiring URLs of an inbound message's media as kept by us: each is good for 24 hours, and made anew by each answer.
-        Empty until they are stored, which the event `messages.message.images_lambda` tells.
+        Empty until they are stored, which the event `messages.message.images_lambda` tells. A file that could not be stored
+        is left out, and `error_description` names it.
         """
 
     @_builtins.property
