@@ -42,11 +42,15 @@ class Page:
         token: str = getattr(request, "page_token")  # noqa: B009 every list request has it
         self.after_id = self._read(token) if token else None
 
-    def cut(self, rows: Sequence[Identified]) -> tuple[Sequence[Identified], str]:
-        """The rows of this page, of up to `limit` that were fetched, and the token of the next, "" on the last."""
-        if len(rows) <= self.size:
+    def cut(self, rows: Sequence[Identified], *, at_most: int | None = None) -> tuple[Sequence[Identified], str]:
+        """The rows of this page, of up to `limit` that were fetched, and the token of the next, "" on the last.
+
+        `at_most`, of one or more, ends a page early whose rows have too much to show.
+        """
+        size = self.size if at_most is None else min(self.size, at_most)
+        if len(rows) <= size:
             return rows, ""
-        page = rows[: self.size]
+        page = rows[:size]
         return page, self.token(page[-1].id)
 
     def token(self, after_id: int) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -13,7 +14,7 @@ from server.conversations import participants, queries
 from server.conversations.drafts import ConversationDraft
 from server.conversations.keys import ConversationKey, ConversationNotFound
 from server.conversations.participants import Participant
-from server.conversations.tables import ConversationRow
+from server.conversations.tables import ConversationRow, ParticipantRow
 from server.db import violated_constraint
 from server.errors import AlreadyExists
 from server.numbers.selection import NoSenderNumber, SenderNumberNotOwned
@@ -21,6 +22,9 @@ from server.numbers.tables import CustomerRow, MessagingServiceRow
 from server.paging import Page
 
 _CLIENT_ID_IS_UNIQUE = "uq_conversations_bearer_id_client_conversation_id"
+
+# Of the conversations of a page together. A thousand full conversations would be tens of megabytes in one answer.
+_MOST_PARTICIPANTS_OF_A_PAGE = 5000
 
 
 class ConversationExists(AlreadyExists):
@@ -67,13 +71,14 @@ async def get_conversation(tx: AsyncSession, *, caller: Caller, key: Conversatio
 
 
 async def list_conversations(tx: AsyncSession, *, caller: Caller, page: Page) -> tuple[Sequence[Conversation], str]:
-    """A page of the caller's conversations, everybody's for an Admin, newest first."""
+    """A page of the caller's conversations, everybody's for an Admin, newest first; fewer where they are large."""
     query = select(ConversationRow).order_by(ConversationRow.id.desc()).limit(page.limit)
     if caller.owner_id is not None:
         query = query.where(ConversationRow.bearer_id == caller.owner_id)
     if page.after_id is not None:
         query = query.where(ConversationRow.id < page.after_id)
-    rows, next_page_token = page.cut((await tx.scalars(query)).all())
+    found = (await tx.scalars(query)).all()
+    rows, next_page_token = page.cut(found, at_most=await _fitting(tx, found))
     return await _complete(tx, rows), next_page_token
 
 
@@ -152,6 +157,18 @@ async def _flush(tx: AsyncSession, draft: ConversationDraft) -> None:
 async def _get(tx: AsyncSession, row: ConversationRow) -> Conversation:
     [conversation] = await _complete(tx, [row])
     return conversation
+
+
+async def _fitting(tx: AsyncSession, rows: Sequence[ConversationRow]) -> int:
+    """How many of the conversations, from the first, fit a page with everybody who is in them; one at least."""
+    counted = (
+        select(ParticipantRow.conversation_id, func.count())
+        .where(ParticipantRow.conversation_id.in_([row.id for row in rows]))
+        .group_by(ParticipantRow.conversation_id)
+    )
+    sizes = {conversation_id: size for conversation_id, size in await tx.execute(counted)}
+    totals = accumulate(sizes.get(row.id, 0) for row in rows)
+    return max(1, sum(total <= _MOST_PARTICIPANTS_OF_A_PAGE for total in totals))
 
 
 async def _complete(tx: AsyncSession, rows: Sequence[ConversationRow]) -> list[Conversation]:

@@ -36,6 +36,13 @@ async def nothing_is_left(db: Database) -> bool:
     return [await count(db, table) for table in tables] == [0] * len(tables)
 
 
+async def fill(db: Database, conversation: conversation_pb2.Conversation, size: int) -> None:
+    """Have this many in it, as messages may bring them in."""
+    query = """INSERT INTO participants (conversation_id, role, client_participant_id)
+    SELECT %(conversation_id)s, 'moderator', n FROM generate_series(1, %(size)s) n"""
+    await db.execute(query, {"conversation_id": conversation.id, "size": size})
+
+
 async def test_answer_has_every_documented_field(client: Client) -> None:
     before = datetime.now(UTC)
     made = await create(
@@ -227,6 +234,25 @@ async def test_list_pages_hold_every_conversation_once_newest_first(client: Clie
             break
 
     assert seen == made[::-1]
+
+
+async def test_page_ends_before_it_has_too_many_participants(client: Client, db: Database) -> None:
+    made = [await create(client) for _ in range(5)]
+    for conversation, size in zip(made, (1, 2000, 2999, 6000, 1), strict=True):
+        await fill(db, conversation, size)
+
+    pages = []
+    token = ""
+    while True:
+        request = pb.ListConversationsRequest(page_size=1000, page_token=token)
+        page = await client.conversations.ListConversations(request, metadata=client.metadata)
+        pages.append([(conversation.id, len(conversation.participants)) for conversation in page.conversations])
+        token = page.next_page_token
+        if not token:
+            break
+
+    first, second, third, huge, last = (conversation.id for conversation in made)
+    assert pages == [[(last, 1)], [(huge, 6000)], [(third, 2999), (second, 2000), (first, 1)]]
 
 
 async def test_admin_lists_everybodys(client: Client, admin: Client) -> None:

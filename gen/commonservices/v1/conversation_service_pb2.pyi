@@ -208,7 +208,9 @@ class ListConversationsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Default 50, at most 1000."""
+    """Default 50, at most 1000. A page with very many participants may have fewer: next_page_token tells whether there are
+    more.
+    """
     page_token: _builtins.str
     """From the page before; empty for the first."""
     def __init__(
