@@ -47,6 +47,7 @@ def read_callback(read: Callable[[SignedRequest], Read], request: SignedRequest)
     except CredentialsMissing as error:
         raise CallbackCredentialsMissing("repeat the callback with basic authentication") from error
     except SignatureInvalid as error:
-        raise CallbackSignatureInvalid("the callback's signature does not match its URL and body") from error
+        message = "the callback's signature or credentials do not prove that the provider sent it"
+        raise CallbackSignatureInvalid(message) from error
     except CallbackMalformed as error:
         raise InvalidArgument([FieldViolation("body", str(error))]) from error

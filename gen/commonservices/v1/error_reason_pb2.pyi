@@ -37,7 +37,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ROLE_REQUIRED: _ErrorReason.ValueType  # 5
     """403. The key is good, but its bearer's type may not do this."""
     SIGNATURE_INVALID: _ErrorReason.ValueType  # 6
-    """403. A provider callback whose signature does not match its raw body and URL."""
+    """403. A provider callback whose signature does not match its raw body and URL, or whose credentials are not ours."""
     ENDPOINT_NOT_FOUND: _ErrorReason.ValueType  # 7
     """404. No such path, or not with this method."""
     REQUEST_ID_REUSED: _ErrorReason.ValueType  # 8
@@ -144,7 +144,7 @@ CREDENTIALS_INVALID: ErrorReason.ValueType  # 4
 ROLE_REQUIRED: ErrorReason.ValueType  # 5
 """403. The key is good, but its bearer's type may not do this."""
 SIGNATURE_INVALID: ErrorReason.ValueType  # 6
-"""403. A provider callback whose signature does not match its raw body and URL."""
+"""403. A provider callback whose signature does not match its raw body and URL, or whose credentials are not ours."""
 ENDPOINT_NOT_FOUND: ErrorReason.ValueType  # 7
 """404. No such path, or not with this method."""
 REQUEST_ID_REUSED: ErrorReason.ValueType  # 8
