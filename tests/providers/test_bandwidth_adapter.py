@@ -177,7 +177,7 @@ async def test_message_is_fetched_as_it_is_now(sender: BandwidthMessageSender, r
 
     fetched = await sender.fetch(sent.message_sid)
 
-    assert fetched == MessageReport(sent.message_sid, "DELIVERED", MessageStatus.DELIVERED, 5)
+    assert fetched == MessageReport(sent.message_sid, "message-delivered", MessageStatus.DELIVERED, 5)
     assert await sender.fetch("1589228074636lm4k2je7j7jklbn2") is None
 
 

@@ -15,22 +15,26 @@ _OPTED_OUT = "4775"
 # What 202 Accepted says of a message.
 ACCEPTED = "ACCEPTED"
 
-# Events are posted at least once and in no promised order. They and the list have words of their own for the same
-# things; all final words share a rank: the first wins.
+# Events are posted at least once and in no promised order. All final words share a rank: the first wins.
 _STATUSES: dict[str, tuple[MessageStatus, int]] = {
     "RECEIVED": (MessageStatus.PROCESSING, 0),
     ACCEPTED: (MessageStatus.PROCESSING, 1),
     "QUEUED": (MessageStatus.PROCESSING, 2),
-    "SENDING": (MessageStatus.SENDING, 3),
     "message-sending": (MessageStatus.SENDING, 3),
-    "SENT": (MessageStatus.SENT, 4),
     "message-sent": (MessageStatus.SENT, 4),
-    "DELIVERED": (MessageStatus.DELIVERED, 5),
     "message-delivered": (MessageStatus.DELIVERED, 5),
-    "UNDELIVERED": (MessageStatus.FAILED, 5),
-    "FAILED": (MessageStatus.FAILED, 5),
     "message-failed": (MessageStatus.FAILED, 5),
     "message-read": (MessageStatus.DELIVERED, 6),
+}
+
+# The list has words of its own for what events tell; a status is spelled as events spell it. What no event tells has the
+# list's word only.
+_LISTED = {
+    "SENDING": "message-sending",
+    "SENT": "message-sent",
+    "DELIVERED": "message-delivered",
+    "UNDELIVERED": "message-failed",
+    "FAILED": "message-failed",
 }
 
 # A word Bandwidth adds later still names a message it has: at rank 0 it moves nothing that is known better.
@@ -38,12 +42,13 @@ _UNKNOWN = (MessageStatus.PROCESSING, 0)
 
 
 def is_known(provider_status: str) -> bool:
-    """Whether it is one of Bandwidth's words."""
+    """Whether it is one of Bandwidth's words, as events spell it."""
     return provider_status in _STATUSES
 
 
 def report(*, message_sid: str, provider_status: str, error_code: str | None) -> MessageReport:
     """Bandwidth's word on a message as a report; `error_code` is None where Bandwidth named none."""
+    provider_status = _LISTED.get(provider_status, provider_status)
     if not is_known(provider_status):
         log.warning("bandwidth.status_unknown", message_sid=message_sid, provider_status=provider_status)
     internal_status, rank = _STATUSES.get(provider_status, _UNKNOWN)
