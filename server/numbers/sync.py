@@ -2,8 +2,9 @@
 
 One worker at a time, once an hour: the row of `number_syncs` is claimed by lease, the provider is asked with no
 transaction open, and what it said is applied in one, unless the lease was lost meanwhile. Numbers come, move between
-messaging services, go and come back; a number that is gone keeps its row and its pairings, and one that is paired is
-never left without a messaging service, because its conversation sends from it.
+messaging services, go and come back. A number that is gone keeps its row and its pairings, and one that the provider
+names in no messaging service we asked for keeps the one it has here: an Admin put it there, or the provider does not
+know the service any more, which must not silence every number of it.
 """
 
 import asyncio
@@ -60,9 +61,7 @@ NOT EXISTS (
 _CHANGE = f"""
 WITH {_LISTED}, found AS (
     SELECT n.id, listed.phone_number_sid, listed.state_code,
-           CASE WHEN listed.messaging_service_id IS NULL
-                     AND EXISTS (SELECT FROM pairings x WHERE x.twilio_number = n.phone_number)
-                THEN n.messaging_service_id ELSE listed.messaging_service_id END AS messaging_service_id
+           coalesce(listed.messaging_service_id, n.messaging_service_id) AS messaging_service_id
     FROM listed JOIN twilio_numbers n ON n.phone_number = listed.phone_number
     WHERE {_OF_THIS_PROVIDER}
 )

@@ -78,11 +78,27 @@ async def test_numbers_move_between_services_as_at_the_provider(
     changes = await sync.sync_now()
 
     found = await numbers_of(db)
-    assert changes == {**NOTHING, Change.MOVED: [SEATTLE, OTHER]}
-    assert (found[SEATTLE].service, found[OTHER].service) == ("second", None)
+    assert changes == {**NOTHING, Change.MOVED: [SEATTLE]}
+    assert (found[SEATTLE].service, found[OTHER].service) == ("second", "first")
 
 
-async def test_paired_number_moves_but_is_never_left_without_a_service(
+async def test_number_that_an_admin_put_into_a_service_stays_there(
+    db: Database, account: Account, sync: NumberSync
+) -> None:
+    await account.buy(TOLL_FREE)
+    await make_messaging_service(db, name="first", twilio_messaging_sid=FIRST, phone_numbers=[TOLL_FREE])
+
+    first = await sync.sync_now()
+    await account.release(TOLL_FREE)
+    await sync.sync_now()
+    await account.buy(TOLL_FREE)
+    back = await sync.sync_now()
+
+    assert (first[Change.MOVED], back) == ([], {**NOTHING, Change.RESTORED: [TOLL_FREE]})
+    assert (await numbers_of(db))[TOLL_FREE] == Number("first", None, phone_number_sid(TOLL_FREE), is_released=False)
+
+
+async def test_paired_number_moves_with_its_pairing(
     db: Database, cipher: Cipher, account: Account, sync: NumberSync
 ) -> None:
     await make_services(db)
@@ -90,32 +106,13 @@ async def test_paired_number_moves_but_is_never_left_without_a_service(
     await pair(db, cipher, SEATTLE)
     before = await pairings(db)
     await account.leave(FIRST, SEATTLE)
-
-    out = await sync.sync_now()
-    service_out = (await numbers_of(db))[SEATTLE].service
     await account.join(SECOND, SEATTLE)
-    moved = await sync.sync_now()
-
-    assert (out, service_out) == (NOTHING, "first")
-    assert moved == {**NOTHING, Change.MOVED: [SEATTLE]}
-    assert (await numbers_of(db))[SEATTLE].service == "second"
-    assert await pairings(db) == before
-
-
-async def test_paired_number_leaves_its_service_once_it_is_free(
-    db: Database, cipher: Cipher, account: Account, sync: NumberSync
-) -> None:
-    await make_services(db)
-    await sync.sync_now()
-    await pair(db, cipher, SEATTLE)
-    await account.leave(FIRST, SEATTLE)
-    await sync.sync_now()
-    await db.execute("DELETE FROM pairings")
 
     changes = await sync.sync_now()
 
     assert changes == {**NOTHING, Change.MOVED: [SEATTLE]}
-    assert (await numbers_of(db))[SEATTLE].service is None
+    assert (await numbers_of(db))[SEATTLE].service == "second"
+    assert await pairings(db) == before
 
 
 async def test_number_that_is_gone_is_marked_keeps_its_pairing_and_comes_back(
@@ -163,16 +160,24 @@ async def test_numbers_of_another_provider_are_left_alone(db: Database, account:
     assert {found[number].service for number in changes[Change.ADDED]} == {None}
 
 
-async def test_services_that_the_provider_does_not_know_have_no_numbers(db: Database, sync: NumberSync) -> None:
-    await make_messaging_service(db, name="unknown", twilio_messaging_sid="MG" + "9" * 32, phone_numbers=[SEATTLE])
+async def test_service_that_the_provider_does_not_know_keeps_its_numbers(
+    db: Database, account: Account, sync: NumberSync
+) -> None:
+    await make_messaging_service(
+        db, name="unknown", twilio_messaging_sid="MG" + "9" * 32, phone_numbers=[SEATTLE, AUSTIN]
+    )
     await make_messaging_service(
         db, name="odd", global_customer_id="odd", twilio_messaging_sid=f"../{FIRST}?x=1#ü", phone_numbers=[OTHER]
     )
     await make_messaging_service(
-        db, name="first", global_customer_id="first", twilio_messaging_sid=FIRST, phone_numbers=()
+        db, name="second", global_customer_id="second", twilio_messaging_sid=SECOND, phone_numbers=()
     )
+    await account.leave(FIRST, AUSTIN)
+    await account.join(SECOND, AUSTIN)
 
     changes = await sync.sync_now()
 
-    assert changes[Change.MOVED] == [SEATTLE, OTHER]
-    assert {number.service for number in (await numbers_of(db)).values()} == {"first"}
+    found = await numbers_of(db)
+    new = sorted({*OWNED_NUMBERS} - {SEATTLE, OTHER, AUSTIN})
+    assert changes == {**NOTHING, Change.ADDED: new, Change.MOVED: [AUSTIN]}
+    assert [found[number].service for number in (SEATTLE, OTHER, AUSTIN)] == ["unknown", "odd", "second"]
