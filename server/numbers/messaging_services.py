@@ -116,7 +116,9 @@ async def update_messaging_service(
 ) -> MessagingService:
     """Set the given fields (`changes` are named as in the API); the others stay. All or nothing."""
     await tx.execute(text(twilio_numbers.LOCK))
-    row = await tx.scalar(select(MessagingServiceRow).where(MessagingServiceRow.uuid == uuid).with_for_update())
+    # Locked, yet free to be named by new rows, such as messages.
+    query = select(MessagingServiceRow).where(MessagingServiceRow.uuid == uuid)
+    row = await tx.scalar(query.with_for_update(key_share=True))
     if row is None:
         raise MessagingServiceNotFound(messaging_service_uuid=str(uuid))
     provider_before = row.provider

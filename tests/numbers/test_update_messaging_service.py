@@ -291,6 +291,17 @@ async def test_one_of_many_who_want_a_name_at_once_gets_it(admin: Client) -> Non
         assert {error.code() for error in errors} == {grpc.StatusCode.ALREADY_EXISTS}
 
 
+async def test_change_does_not_wait_for_a_message_of_the_service(
+    admin: Client, db: Database, service: messaging_service_pb2.MessagingService
+) -> None:
+    async with db.connection() as connection, connection.transaction(), asyncio.timeout(10):
+        # As the foreign keys of new rows do until their commit.
+        await connection.execute("SELECT FROM messaging_services FOR KEY SHARE")
+        changed = await update(admin, service.uuid, is_k12_pool=True, twilio_numbers=taken_out(FIRST))
+
+    assert (changed.is_k12_pool, spelled(changed)) == (True, [SECOND])
+
+
 async def test_services_that_want_the_same_numbers_in_any_order_do_not_stop_each_other(
     admin: Client, db: Database
 ) -> None:
