@@ -309,7 +309,7 @@ async def test_documented_answers_are_read() -> None:
         fetched = await sender.fetch("1589228074636lm4k2je7j7jklbn2")
 
     assert report == MessageReport("14762070468292kw2fuqty55yp2b2", "ACCEPTED", MessageStatus.PROCESSING, 1)
-    assert fetched == MessageReport("1589228074636lm4k2je7j7jklbn2", "DELIVERED", MessageStatus.DELIVERED, 5)
+    assert fetched == MessageReport("1589228074636lm4k2je7j7jklbn2", "message-delivered", MessageStatus.DELIVERED, 5)
 
 
 def documented_item(**over: Any) -> dict[str, Any]:

@@ -27,8 +27,8 @@ _STATUSES: dict[str, tuple[MessageStatus, int]] = {
     "message-read": (MessageStatus.DELIVERED, 6),
 }
 
-# The list has words of its own for what events tell; a status is spelled as events spell it. What no event tells has the
-# list's word only.
+# The list has words of its own for what events tell: a status is spelled as events spell it. What no event tells has
+# the list's word only.
 _LISTED = {
     "SENDING": "message-sending",
     "SENT": "message-sent",
