@@ -49,7 +49,6 @@ class BandwidthRequestService(bandwidth_request_service_pb2_grpc.BandwidthReques
                     self._notifications,
                     provider=_PROVIDER,
                     callback=event,
-                    body=request.data.decode(),
                     now=datetime.now(UTC),
                 )
             else:

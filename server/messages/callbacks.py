@@ -26,7 +26,6 @@ async def apply_callback(
     *,
     provider: str,
     callback: MessageCallback,
-    body: str,
     now: datetime,
 ) -> None:
     """Apply a verified callback to its message and keep it.
@@ -34,7 +33,7 @@ async def apply_callback(
     One without a message is kept for the message that will record its sid: it may come before the create's answer.
     """
     report = callback.report
-    raw = _callback_parameters(provider, report, body)
+    raw = _callback_parameters(provider, report, callback.body)
     for _ in range(TRIES):
         message = await _find(db, provider=provider, callback=callback)
         if message is None:

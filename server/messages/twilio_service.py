@@ -50,7 +50,6 @@ class TwilioRequestService(twilio_request_service_pb2_grpc.TwilioRequestServiceS
             self._notifications,
             provider="twilio",
             callback=callback,
-            body=request.data.decode(),
             now=datetime.now(UTC),
         )
         return httpbody_pb2.HttpBody(content_type="text/xml", data=_NOTHING)

@@ -178,10 +178,11 @@ class SignedRequest:
 
 @dataclass(frozen=True)
 class MessageCallback:
-    """A verified callback about one message; `message_uuid` is ours, when the URL named it."""
+    """A verified callback about one message; `message_uuid` is ours, when it named it, `body` what is kept of it."""
 
     report: MessageReport
     message_uuid: UUID | None
+    body: str
 
 
 class MessageCallbackReader(Protocol):

@@ -310,6 +310,16 @@ async def test_unknown_status_is_kept_and_moves_nothing(live: Live, client: Clie
     assert [kept["provider_status"] for kept in await kept_callbacks(db)] == ["message-delivered", "message-thrown"]
 
 
+async def test_each_event_of_a_post_is_kept_alone(live: Live, client: Client, db: Database) -> None:
+    message = await create_message(client, sender_number=NUMBER)
+    events = [event("message-sent", message), event("message-delivered", message), event("message-sent", sid="2")]
+
+    status, _, _ = await live.post(events)
+
+    assert status == 200
+    assert [json.loads(kept["body"]) for kept in await kept_callbacks(db)] == events
+
+
 @pytest.mark.parametrize("posted", [[event("message-sent")], b""])
 async def test_without_credentials_they_are_asked_for(live: Live, db: Database, posted: object) -> None:
     status, body, headers = await live.post(posted, authorization=None)

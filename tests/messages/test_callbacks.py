@@ -58,6 +58,7 @@ def callback(status: str, *, message: message_pb2.Message | None = None, sid: st
     return MessageCallback(
         report=statuses.report(message_sid=sid, provider_status=status, error_code=error_code),
         message_uuid=None if message is None else UUID(message.message_uuid),
+        body="raw",
     )
 
 
@@ -69,9 +70,7 @@ class Applies:
         self._notifications = notifications
 
     async def callback(self, callback: MessageCallback) -> None:
-        await apply_callback(
-            self._db, self._notifications, provider="twilio", callback=callback, body="raw", now=datetime.now(UTC)
-        )
+        await apply_callback(self._db, self._notifications, provider="twilio", callback=callback, now=datetime.now(UTC))
 
     async def answer(self, message: message_pb2.Message, status: str = "accepted", *, sid: str = "SM1") -> None:
         report = statuses.report(message_sid=sid, provider_status=status, error_code=None)

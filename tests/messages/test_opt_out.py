@@ -325,6 +325,7 @@ def unsubscribed(message: message_pb2.Message | None = None) -> MessageCallback:
     return MessageCallback(
         report=statuses.report(message_sid="SM1", provider_status="undelivered", error_code="21610"),
         message_uuid=None if message is None else UUID(message.message_uuid),
+        body="raw",
     )
 
 
@@ -332,9 +333,7 @@ async def test_callback_that_comes_before_the_sid_is_known_is_an_opt_out_then(
     client: Client, db: Database, notifications: Notifications, service_id: int
 ) -> None:
     message = await create_message(client)
-    await apply_callback(
-        db, notifications, provider="twilio", callback=unsubscribed(), body="raw", now=datetime.now(UTC)
-    )
+    await apply_callback(db, notifications, provider="twilio", callback=unsubscribed(), now=datetime.now(UTC))
     before = await opted_out(db)
 
     accepted = statuses.report(message_sid="SM1", provider_status="accepted", error_code=None)
@@ -353,7 +352,7 @@ async def test_repeated_callback_does_not_undo_a_start(
 
     async def apply() -> None:
         await apply_callback(
-            db, notifications, provider="twilio", callback=unsubscribed(message), body="raw", now=datetime.now(UTC)
+            db, notifications, provider="twilio", callback=unsubscribed(message), now=datetime.now(UTC)
         )
 
     await apply()

@@ -1,4 +1,5 @@
 import json
+import sys
 from base64 import b64encode
 from typing import Any
 from uuid import UUID
@@ -108,7 +109,29 @@ def test_events_of_our_messages_name_them_by_their_tag(
 ) -> None:
     report = MessageReport("1593110555875xo7watq5px6rbe5d", event_type, internal_status, rank)
 
-    assert read([outbound(event_type)]) == [MessageCallback(report, MESSAGE_UUID)]
+    body = json.dumps(outbound(event_type), separators=(",", ":"))
+    assert read([outbound(event_type)]) == [MessageCallback(report, MESSAGE_UUID, body)]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_each_event_is_kept_alone_and_can_be(wrapped: bool) -> None:
+    events = [outbound(), outbound("message-sent", description="a\0b \ud83d ü"), outbound(more=[1.5, None])]
+
+    callbacks = read({"_json": events, "of": "Rails"} if wrapped else events)
+
+    bodies = [callback.body for callback in callbacks if isinstance(callback, MessageCallback)]
+    assert [json.loads(body) for body in bodies] == events
+    assert all(body.isascii() and body.isprintable() for body in bodies)
+
+
+def test_event_is_read_and_kept_at_whatever_depth_or_refused() -> None:
+    refused = set()
+    for depth in range(1, sys.getrecursionlimit()):
+        try:
+            read(b"[" + json.dumps(outbound()).encode()[:-1] + b', "deep": ' + b"[" * depth + b"]" * depth + b"}]")
+        except CallbackMalformed as error:
+            refused.add(str(error))
+    assert "the body is not JSON" in refused
 
 
 @pytest.mark.parametrize(("code", "opted_out"), [(4432, False), (4482, False), (4775, True), ("4775", True)])

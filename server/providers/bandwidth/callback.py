@@ -80,7 +80,7 @@ class _Event:
             provider_status=event_type,
             error_code=self._printed(str(code), "errorCode") if code else None,
         )
-        return MessageCallback(report=report, message_uuid=_uuid(self._message.get("tag")))
+        return MessageCallback(report=report, message_uuid=_uuid(self._message.get("tag")), body=self._json())
 
     def _inbound(self) -> InboundMessage:
         media = self._message.get("media") or []
@@ -97,6 +97,13 @@ class _Event:
             ),
             keyword=None,
         )
+
+    def _json(self) -> str:
+        """The event alone, in ASCII: what no row can hold is escaped."""
+        try:
+            return json.dumps(self._fields, separators=(",", ":"))
+        except RecursionError as error:
+            raise CallbackMalformed(f"{self._name} is nested too deeply") from error
 
     def _text(self, fields: Mapping[str, Any], name: str) -> str:
         value = fields.get(name)

@@ -28,7 +28,7 @@ class TwilioMessageCallbackReader:
         report = statuses.report(
             message_sid=message_sid, provider_status=provider_status, error_code=fields.get("ErrorCode") or None
         )
-        return MessageCallback(report=report, message_uuid=_message_uuid(request.url))
+        return MessageCallback(report=report, message_uuid=_message_uuid(request.url), body=request.body.decode())
 
 
 def _message_uuid(url: str) -> UUID | None:
