@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import BinaryIO
 
 import grpc.aio
@@ -64,6 +65,7 @@ from server.events.retention import Retention
 from server.events.service import EventService
 from server.events.stream import Streams
 from server.files.service import FileService
+from server.messages import callbacks
 from server.messages.bandwidth_service import BandwidthRequestService
 from server.messages.lambda_service import LambdaRequestService
 from server.messages.media import MediaWorker
@@ -99,6 +101,9 @@ _DRAIN_SECONDS = 2.0
 _GRACE_SECONDS = 15.0
 
 _FORGET_EVERY_SECONDS = 60.0
+
+# How soon callbacks of no message are deleted that are old enough.
+_FORGET_CALLBACKS_EVERY = timedelta(hours=1)
 
 # How soon after it has come due a message is asked about, or a number looked up that nobody was woken for.
 _RECONCILE_EVERY = timedelta(seconds=10)
@@ -291,6 +296,7 @@ async def run_worker(settings: Settings) -> None:
     )
     relay = Relay(db, notifications, endpoints.fan_out)
     retention = Retention(db, deliveries.release, keep=settings.event_retention)
+    forget_callbacks = partial(callbacks.forget_unmatched, db)
     reconciler = Reconciler(db, notifications, senders, pace=Pace(CHECKS_PER_SECOND))
     lookup = registry.line_type_lookup(settings)
     line_types = LineTypeWorker(db, lookup, pace=Pace(LOOKUPS_PER_SECOND))
@@ -309,6 +315,7 @@ async def run_worker(settings: Settings) -> None:
                 tasks.create_task(relay.run()),
                 tasks.create_task(retention.run()),
                 tasks.create_task(_forget_request_ids(db)),
+                tasks.create_task(repeat(forget_callbacks, name="forget_callbacks", every=_FORGET_CALLBACKS_EVERY)),
                 tasks.create_task(repeat(reconciler.step, name="reconcile", every=_RECONCILE_EVERY)),
                 tasks.create_task(repeat(line_types.step, name="line_types", every=_LOOK_UP_EVERY, wake=number_used)),
                 tasks.create_task(repeat(number_sync.step, name="sync_numbers", every=_LOOK_FOR_SYNC_EVERY)),

@@ -1,7 +1,7 @@
 """Providers' reports of messages, in any order and any number: each is kept raw and applied once, by rank."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,10 @@ from server.numbers import opt_outs
 from server.providers.ports import MessageCallback, MessageReport, MessageStatus, ProviderError
 
 log = structlog.get_logger()
+
+# A message's sid is known, or the message given up, long before.
+UNMATCHED_KEPT_FOR = timedelta(days=7)
+_FORGOTTEN_AT_ONCE = 500
 
 
 async def apply_callback(
@@ -101,6 +105,13 @@ async def apply_kept_callbacks(db: Database, notifications: Notifications, *, me
         )
         await apply_report(db, notifications, message=message, report=report, now=now)
         message = replace(message, provider_rank=max(message.provider_rank, report.rank))
+
+
+async def forget_unmatched(db: Database) -> bool:
+    """Delete a batch of the callbacks that no message is to be expected for any more: another program's, of the same
+    account. Whether there may be more."""
+    batch = {"keep": UNMATCHED_KEPT_FOR, "limit": _FORGOTTEN_AT_ONCE}
+    return await db.execute(queries.FORGET_UNMATCHED_CALLBACKS, batch) == _FORGOTTEN_AT_ONCE
 
 
 async def note_opt_out(db: Database, *, message: Message, error: ProviderError | None) -> None:

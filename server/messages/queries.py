@@ -119,6 +119,14 @@ WHERE provider = %(provider)s AND message_sid = %(message_sid)s AND message_id I
 RETURNING provider_status, provider_rank, internal_status, error_code, error_url, recipient_opted_out
 """
 
+# Deletes up to `limit` of the callbacks that no message has recorded the sid of for so long.
+FORGET_UNMATCHED_CALLBACKS = """
+DELETE FROM message_callbacks WHERE id IN (
+    SELECT id FROM message_callbacks WHERE message_id IS NULL AND received_at < now() - %(keep)s
+    ORDER BY received_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+"""
+
 # Begins the lease of a claim anew; touches no row if the message is settled or another worker's.
 RENEW = """
 UPDATE messages SET due_at = now() + %(lease)s

@@ -88,6 +88,7 @@ class MessageCallbackRow(Base):
     __tablename__ = "message_callbacks"
     __table_args__ = (
         Index("ix_message_callbacks_unmatched", "provider", "message_sid", postgresql_where="message_id IS NULL"),
+        Index("ix_message_callbacks_unmatched_received_at", "received_at", postgresql_where="message_id IS NULL"),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
