@@ -9,7 +9,8 @@ from server.providers.ports import Keyword
 
 # All that is to be known of a message from %(sender_number)s to %(receiver_number)s, and the ids to use. It belongs to
 # the conversation that the two are paired in; else to the owner of the number's messaging service, and where there is
-# none, or none any more, to the oldest Admin. `bearer_id` is null if there is not even that one.
+# none, or none any more, to the oldest Admin. `bearer_id` is null if there is not even that one. A number that has left
+# its messaging service speaks to the contacts it is paired with for the conversation's.
 RESOLVE = """
 SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid,
        CASE WHEN c.id IS NULL THEN nextval('messages_id_seq') END AS answer_id, uuidv7() AS answer_uuid,
@@ -28,7 +29,7 @@ LEFT JOIN pairings p ON p.twilio_number = r.phone_number AND p.phone_number = r.
 LEFT JOIN conversations c ON c.id = p.conversation_id
      AND EXISTS (SELECT FROM bearers WHERE bearers.id = c.bearer_id AND bearers.deleted_at IS NULL)
 LEFT JOIN twilio_numbers n ON n.phone_number = r.phone_number
-LEFT JOIN messaging_services s ON s.id = n.messaging_service_id
+LEFT JOIN messaging_services s ON s.id = coalesce(n.messaging_service_id, c.messaging_service_id)
 LEFT JOIN opt_outs o ON o.messaging_service_id = s.id AND o.phone_number = r.contact
 LEFT JOIN bearers owner ON owner.id = s.bearer_id AND owner.deleted_at IS NULL
 LEFT JOIN bearers b ON b.id = coalesce(c.bearer_id, owner.id, (

@@ -133,6 +133,21 @@ async def test_opt_out_is_of_one_messaging_service(texts: Texts, client: Client,
     assert await opted_out(db) == {(other_id, RECEIVER, "keyword")}
 
 
+async def test_word_to_a_number_that_has_left_its_service_is_of_the_conversations(
+    texts: Texts, client: Client, db: Database, service_id: int
+) -> None:
+    await create_message(client)
+    await db.execute("UPDATE twilio_numbers SET messaging_service_id = NULL WHERE phone_number = %(n)s", {"n": SENDER})
+
+    await texts.send("STOP", sender=STRANGER)
+    row = await received(db, await texts.send("STOP"))
+    stopped = await opted_out(db)
+    await texts.send("START")
+
+    assert (row.messaging_service_id, row.client_conversation_id) == (service_id, "conversation-1")
+    assert (stopped, await opted_out(db)) == ({(service_id, RECEIVER, "keyword")}, set())
+
+
 async def test_word_to_a_number_in_no_service_is_an_ordinary_text(
     texts: Texts, admin: Client, client: Client, db: Database
 ) -> None:
