@@ -4,6 +4,7 @@ Shapes (lengths, words, counts) are stated in the .proto files; a use case adds 
 `with checking(request) as bad:`.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ _MOST_VIOLATIONS = 50
 
 # The schema counts characters; an index over URLs, which makes endpoints unique, takes up to 2704 bytes.
 _LONGEST_URL_BYTES = 2048
+
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 # Not a local number without its area code, which the library counts as possible too.
 _POSSIBLE = phonenumbers.ValidationResult.IS_POSSIBLE
@@ -67,6 +70,21 @@ class FieldChecks:
         elif len(value.encode()) > _LONGEST_URL_BYTES:
             self.add(field, f"must be at most {_LONGEST_URL_BYTES} bytes")
         return value
+
+    def identities(self, given: Message, *names: str, within: str = "") -> None:
+        """Names and ids, as far as they are given, without what nobody sees who wonders why there is no such thing.
+
+        `within` is where the request has the message, "" for the request itself.
+        """
+        for name in names:
+            value: str = getattr(given, name)
+            field = f"{within}.{name}" if within else name
+            if value and not any(c.isprintable() and not c.isspace() for c in value):
+                self.add(field, "must not be blank")
+            elif value != value.strip():
+                self.add(field, "must not begin or end with white space")
+            elif _CONTROL_CHARACTER.search(value):
+                self.add(field, "must not contain control characters")
 
     def time(self, field: str, value: Timestamp) -> datetime | None:
         """The time in UTC, None where it is out of range."""

@@ -125,6 +125,7 @@ class BearerService(bearer_service_pb2_grpc.BearerServiceServicer):
         self, request: bearer_service_pb2.CreateBearerRequest, context: Context
     ) -> bearer_pb2.Bearer:
         with checking(request) as bad:
+            bad.identities(request, "bearer_name")
             callback_url = bad.http_url("callback_url", request.callback_url)
 
         async def create(tx: AsyncSession) -> bearer_pb2.Bearer:
@@ -206,6 +207,7 @@ def _changes(
     request: bearer_service_pb2.UpdateBearerRequest | bearer_service_pb2.UpdateCurrentBearerRequest, bad: FieldChecks
 ) -> dict[str, str]:
     """The fields that the request sets."""
+    bad.identities(request, "bearer_name")
     changes = {field.name: value for field, value in request.ListFields() if field.name in _CHANGEABLE}
     if "callback_url" in changes:
         bad.http_url("callback_url", changes["callback_url"])

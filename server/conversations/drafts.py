@@ -12,6 +12,8 @@ CONTACT = "contact"
 
 MOST_PARTICIPANTS = 250
 
+_IDENTITIES = ("client_conversation_id", "messaging_service_sid", "global_customer_id")
+
 
 @dataclass(frozen=True)
 class ParticipantDraft:
@@ -50,6 +52,7 @@ def read_draft(request: pb.CreateConversationRequest | pb.UpdateConversationRequ
     """The draft of a request. Raises InvalidArgument naming every bad field."""
     given = request.conversation
     with checking(request) as bad:
+        bad.identities(given, *_IDENTITIES, within="conversation")
         sender_number = None
         if given.sender_number:
             sender_number = bad.phone_number("conversation.sender_number", given.sender_number)
@@ -75,6 +78,7 @@ def read_draft(request: pb.CreateConversationRequest | pb.UpdateConversationRequ
 
 def _read_participant(field: str, given: pb.NewParticipant, bad: FieldChecks) -> ParticipantDraft:
     role = given.role or CONTACT
+    bad.identities(given, "client_participant_id", within=field)
     phone_number = None
     if given.phone_number:
         phone_number = bad.phone_number(f"{field}.phone_number", given.phone_number)

@@ -57,6 +57,8 @@ class Draft:
 
 _CONVERSATION_KEYS: tuple[KeyName, ...] = ("client_conversation_id", "internal_conversation_id", "global_id")
 
+_IDENTITIES = ("client_conversation_id", "messaging_service_sid", "global_customer_id")
+
 # What is said of a message that nothing is known to be sent from.
 SENDER_MISSING = FieldViolation(
     "message.sender_number",
@@ -71,6 +73,7 @@ def read_draft(request: message_service_pb2.CreateMessageRequest, *, now: dateti
         # Of a message that is not there, its fields are not bad as well.
         raise InvalidArgument([FieldViolation("message", "is required")])
     with checking(request) as bad:
+        bad.identities(given, *_IDENTITIES, within="message")
         sender_number = bad.phone_number("message.sender_number", given.sender_number) if given.sender_number else None
         conversation = _conversation(given, bad)
         if conversation is None and not any((sender_number, given.messaging_service_sid, given.global_customer_id)):

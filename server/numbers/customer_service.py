@@ -18,7 +18,8 @@ from server.validation import FieldChecks, check, checking
 Context = grpc.aio.ServicerContext[Any, Any]
 Written = customer_service_pb2.AdminCreateCustomerRequest | customer_service_pb2.AdminUpdateCustomerRequest
 
-_FIELDS = ("customer_name", "state", "number_pool", "business_profile_sid", "shaken_stir_product_sid")
+_IDENTITIES = ("customer_name", "business_profile_sid", "shaken_stir_product_sid")
+_FIELDS = (*_IDENTITIES, "state", "number_pool")
 
 
 class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
@@ -32,6 +33,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         self, request: customer_service_pb2.AdminCreateCustomerRequest, context: Context
     ) -> customer_pb2.Customer:
         with checking(request) as bad:
+            bad.identities(request, "global_customer_id")
             values = _given(request, bad)
             if request.number_pool == customers.K12 and not request.state:
                 bad.add(customers.STATE_MISSING.field, customers.STATE_MISSING.description)
@@ -76,6 +78,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
 
 def _given(request: Written, bad: FieldChecks) -> dict[str, str]:
     """The fields that are given, named as in the API."""
+    bad.identities(request, *_IDENTITIES)
     given = {name: value for name in _FIELDS if (value := getattr(request, name))}
     if given.get("state", "") not in (*STATES, ""):
         bad.add("state", "is not the postal abbreviation of a US state, such as WA")

@@ -28,6 +28,7 @@ WithNumbers = (
 )
 
 _CHANGEABLE = ("name", "bandwidth_messaging_sid", "twilio_messaging_sid", "provider")
+_IDENTITIES = ("name", "bandwidth_messaging_sid", "twilio_messaging_sid", "global_customer_id")
 
 
 class MessagingServiceService(messaging_service_service_pb2_grpc.MessagingServiceServiceServicer):
@@ -57,6 +58,7 @@ class MessagingServiceService(messaging_service_service_pb2_grpc.MessagingServic
         self, request: messaging_service_service_pb2.UpdateMessagingServiceRequest, context: Context
     ) -> messaging_service_pb2.MessagingService:
         with checking(request) as bad:
+            bad.identities(request, *_IDENTITIES)
             self._check_provider(request.provider, bad)
             number_changes = _number_changes(request, bad)
         changes: dict[str, str | bool] = {name: value for name in _CHANGEABLE if (value := getattr(request, name))}
@@ -147,6 +149,7 @@ class MessagingServiceService(messaging_service_service_pb2_grpc.MessagingServic
             )
 
     def _check_create(self, request: Create, bad: FieldChecks) -> None:
+        bad.identities(request, *_IDENTITIES)
         provider = request.provider or DEFAULT_PROVIDER
         self._check_provider(provider, bad)
         if provider in SID_FIELDS and not getattr(request, SID_FIELDS[provider]):
