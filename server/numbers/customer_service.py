@@ -77,9 +77,11 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
 
 
 def _given(request: Written, bad: FieldChecks) -> dict[str, str]:
-    """The fields that are given, named as in the API."""
+    """The fields that are given, named as in the API, the state in capitals."""
     bad.identities(request, *_IDENTITIES)
     given = {name: value for name in _FIELDS if (value := getattr(request, name))}
-    if given.get("state", "") not in (*STATES, ""):
-        bad.add("state", "is not the postal abbreviation of a US state, such as WA")
+    if "state" in given:
+        given["state"] = given["state"].upper()
+        if given["state"] not in STATES:
+            bad.add("state", "is not the postal abbreviation of a US state, such as WA")
     return given

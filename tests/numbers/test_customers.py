@@ -76,7 +76,7 @@ async def test_given_fields_change_and_the_others_stay(admin: Client) -> None:
     assert await get(admin) == again
 
 
-@pytest.mark.parametrize("state", ["ZZ", "wa", "W", "Washington", "AA", "FM"])
+@pytest.mark.parametrize("state", ["ZZ", "zz", "W", "Washington", "AA", "FM"])
 async def test_state_is_one_that_has_numbers(admin: Client, state: str) -> None:
     await create(admin, "other")
 
@@ -84,6 +84,14 @@ async def test_state_is_one_that_has_numbers(admin: Client, state: str) -> None:
         answer = await refused(call)
         assert (answer.code, answer.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("state",))
     assert not (await get(admin, "other")).HasField("state")
+
+
+async def test_state_is_told_in_capitals(admin: Client) -> None:
+    made = await create(admin, state="wa", number_pool="k12")
+    changed = await update(admin, state="Or")
+
+    assert (made.state, changed.state) == ("WA", "OR")
+    assert (await get(admin)).state == "OR"
 
 
 @pytest.mark.parametrize("state", ["DC", "PR", "AK"])

@@ -37,7 +37,7 @@ class AdminCreateCustomerRequest(_message.Message):
     customer_name: _builtins.str
     """Its name."""
     state: _builtins.str
-    """A US postal abbreviation such as `WA`; required for `k12`."""
+    """A US postal abbreviation such as `WA`, in either case; required for `k12`."""
     number_pool: _builtins.str
     """`dedicated` (also when empty) or `k12`."""
     business_profile_sid: _builtins.str
@@ -82,7 +82,7 @@ class AdminUpdateCustomerRequest(_message.Message):
     customer_name: _builtins.str
     """Its name."""
     state: _builtins.str
-    """A US postal abbreviation such as `WA`."""
+    """A US postal abbreviation such as `WA`, in either case."""
     number_pool: _builtins.str
     """`dedicated` or `k12`."""
     business_profile_sid: _builtins.str
