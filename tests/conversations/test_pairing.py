@@ -262,6 +262,15 @@ async def test_update_with_another_number_pairs_with_it_too(client: Client, db: 
     assert message.sender_number == SECOND
 
 
+async def test_number_is_for_those_who_are_given_with_it(client: Client, db: Database) -> None:
+    made = await create(client, RECEIVER, sender_number=SENDER)
+
+    changed = await update(client, made, OTHER_CONTACT, sender_number=SECOND)
+
+    assert numbers(changed) == [SENDER, SECOND]
+    assert await pairings(db) == {(SENDER, RECEIVER, made.id), (SECOND, OTHER_CONTACT, made.id)}
+
+
 async def test_update_leaves_a_pairing_as_it_is(client: Client, db: Database) -> None:
     made = await create(client, RECEIVER, sender_number=SECOND)
     await db.execute("UPDATE twilio_numbers SET released_at = now() WHERE phone_number = %s", (SECOND,))

@@ -90,6 +90,22 @@ async def test_conversation_keeps_its_number(client: Client) -> None:
     assert {m.sender_number for m in (first, second, third)} == {SECOND}
 
 
+@pytest.mark.parametrize("named", [{"global_customer_id": "other"}, {"messaging_service_sid": "MG-other"}])
+async def test_conversation_keeps_its_number_whichever_service_is_named(
+    client: Client, db: Database, named: dict[str, str]
+) -> None:
+    await make_messaging_service(
+        db, name="other", global_customer_id="other", twilio_messaging_sid="MG-other", phone_numbers=POOL
+    )
+    await create_message(client, **by_service("a"))
+
+    known = await create_message(client, **{**by_service("a", global_customer_id=""), **named})
+    elsewhere = await create_message(client, **{**by_service("b", global_customer_id=""), **named})
+
+    assert (known.sender_number, elsewhere.sender_number) == (SENDER, POOL[0])
+    assert (await refused_create(client, **by_service("a", global_customer_id="nobody")))[1] == "NO_SENDER_NUMBER"
+
+
 async def test_other_contacts_of_a_conversation_get_its_number(client: Client) -> None:
     await create_message(client, **by_service("a", sender_number=SECOND))
 
@@ -154,9 +170,10 @@ async def test_conversation_is_named_by_its_uuids(client: Client, client_of: Mak
 
     assert message.client_conversation_id == "conversation-1"
     assert message.sender_number == SENDER
-    code, reason, metadata = await refused_create(await client_of(), **named)
-    assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "CONVERSATION_NOT_FOUND")
-    assert metadata == {key: getattr(first, key)}
+    for bearer_type in (BearerType.APPLICATION, BearerType.ADMIN):
+        code, reason, metadata = await refused_create(await client_of(bearer_type), **named)
+        assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "CONVERSATION_NOT_FOUND")
+        assert metadata == {key: getattr(first, key)}
     assert (await refused_create(client, **{**named, key: "nonsense"}))[1] == "CONVERSATION_NOT_FOUND"
 
 

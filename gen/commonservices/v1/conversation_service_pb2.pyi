@@ -68,7 +68,9 @@ class NewConversation(_message.Message):
     global_customer_id: _builtins.str
     """Messaging service to send from, by its customer."""
     sender_number: _builtins.str
-    """One of our numbers, to pair the contacts with. E.164, or another spelling of a US number."""
+    """One of our numbers, to pair the participants with that are given with it; those who are in the conversation and not
+    given keep theirs. E.164, or another spelling of a US number.
+    """
     @_builtins.property
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewParticipant]:
         """Who is in it, at most 250."""
@@ -208,9 +210,7 @@ class ListConversationsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Default 50, at most 1000. A page with very many participants may have fewer: next_page_token tells whether there are
-    more.
-    """
+    """Default 50, at most 1000. A page with very many participants may have fewer: only the last has no next_page_token."""
     page_token: _builtins.str
     """From the page before; empty for the first."""
     def __init__(

@@ -88,9 +88,9 @@ class NewMessage(_message.Message):
     global_customer_id: _builtins.str
     """Messaging service to send from, by its customer."""
     internal_conversation_id: _builtins.str
-    """An existing conversation, by its UUID in ours."""
+    """An existing conversation of the caller's own bearer, also where an Admin calls, by its UUID in ours."""
     global_id: _builtins.str
-    """An existing conversation, by its global UUID."""
+    """An existing conversation of the caller's own bearer, also where an Admin calls, by its global UUID."""
     @_builtins.property
     def media_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 10 absolute http or https URLs from which the provider fetches the media."""

@@ -73,9 +73,10 @@ class MessageServiceServicer:
     def CreateMessage(self, request, context):
         """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice.
         It goes out from sender_number, else the conversation's number, else a number of the messaging service: one of its
-        own, else for a customer of the K-12 pool one of the pool in the customer's state. That number and the receiver are
-        then a pairing, which names this conversation and no other: what the receiver answers comes to it. RECIPIENT_OPTED_OUT,
-        PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+        own, else for a customer of the K-12 pool one of the pool in the customer's state. Naming a messaging service does
+        not change the number of a conversation that has one, also of another service: its contact knows it by that number.
+        That number and the receiver are then a pairing, which names this conversation and no other: what the receiver
+        answers comes to it. RECIPIENT_OPTED_OUT, PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,9 +40,10 @@ class MessageServiceStub:
     CreateMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.CreateMessageRequest, _message_pb2.Message]
     """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice.
     It goes out from sender_number, else the conversation's number, else a number of the messaging service: one of its
-    own, else for a customer of the K-12 pool one of the pool in the customer's state. That number and the receiver are
-    then a pairing, which names this conversation and no other: what the receiver answers comes to it. RECIPIENT_OPTED_OUT,
-    PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+    own, else for a customer of the K-12 pool one of the pool in the customer's state. Naming a messaging service does
+    not change the number of a conversation that has one, also of another service: its contact knows it by that number.
+    That number and the receiver are then a pairing, which names this conversation and no other: what the receiver
+    answers comes to it. RECIPIENT_OPTED_OUT, PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_pb2.Message]
     """Answers one message of the caller's bearer."""
@@ -67,9 +68,10 @@ class MessageServiceAsyncStub(MessageServiceStub):
     CreateMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.CreateMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
     """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice.
     It goes out from sender_number, else the conversation's number, else a number of the messaging service: one of its
-    own, else for a customer of the K-12 pool one of the pool in the customer's state. That number and the receiver are
-    then a pairing, which names this conversation and no other: what the receiver answers comes to it. RECIPIENT_OPTED_OUT,
-    PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+    own, else for a customer of the K-12 pool one of the pool in the customer's state. Naming a messaging service does
+    not change the number of a conversation that has one, also of another service: its contact knows it by that number.
+    That number and the receiver are then a pairing, which names this conversation and no other: what the receiver
+    answers comes to it. RECIPIENT_OPTED_OUT, PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
     """Answers one message of the caller's bearer."""
@@ -97,9 +99,10 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_pb2.Message, _abc.Awaitable[_message_pb2.Message]]:
         """Accepts a message for sending now or at scheduled_at. An accepted message is never lost and never sent twice.
         It goes out from sender_number, else the conversation's number, else a number of the messaging service: one of its
-        own, else for a customer of the K-12 pool one of the pool in the customer's state. That number and the receiver are
-        then a pairing, which names this conversation and no other: what the receiver answers comes to it. RECIPIENT_OPTED_OUT,
-        PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+        own, else for a customer of the K-12 pool one of the pool in the customer's state. Naming a messaging service does
+        not change the number of a conversation that has one, also of another service: its contact knows it by that number.
+        That number and the receiver are then a pairing, which names this conversation and no other: what the receiver
+        answers comes to it. RECIPIENT_OPTED_OUT, PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
         """
 
     @_abc_1.abstractmethod
