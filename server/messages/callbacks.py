@@ -118,12 +118,16 @@ async def note_opt_out(db: Database, *, message: Message, error: ProviderError |
     """Record the opt-out that a provider's error tells of.
 
     To be called before the error is recorded, so that no crash between the two loses it; and only where the error is
-    news, so that a repeated report does not undo a START that came since.
+    news, so that a repeated report does not undo a START that came since. One of a message that was handed over before
+    the START is out of date, however late it comes.
     """
     if error is None or not error.recipient_opted_out or message.messaging_service_id is None:
         return
     await opt_outs.record_refusal(
-        db, messaging_service_id=message.messaging_service_id, phone_number=message.receiver_number
+        db,
+        messaging_service_id=message.messaging_service_id,
+        phone_number=message.receiver_number,
+        asked_at=message.first_claimed_at or message.created_at,
     )
 
 

@@ -50,7 +50,7 @@ SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid, now() AS now,
        s.phone_number, s.provider, s.messaging_service_id, s.messaging_service_sid, s.is_k12_pool,
        s.paired_conversation_id,
        CASE WHEN s.phone_number IS NULL AND v.id IS NOT NULL THEN {selection.HAS_NUMBERS} END AS service_has_numbers,
-       o.phone_number IS NOT NULL AS recipient_opted_out,
+       o.opted_out_at IS NOT NULL AS recipient_opted_out,
        l.line_type AS phone_number_type, coalesce({line_types.IS_KNOWN}, false) AS line_type_is_known,
        k.fingerprint, k.response_encrypted
 FROM bearers b

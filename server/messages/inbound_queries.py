@@ -22,7 +22,7 @@ SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid,
        CASE s.provider WHEN 'bandwidth' THEN s.bandwidth_messaging_sid ELSE s.twilio_messaging_sid END
            AS answer_service_sid,
        l.line_type AS phone_number_type,
-       o.phone_number IS NOT NULL AS has_opted_out,
+       o.opted_out_at IS NOT NULL AS has_opted_out,
        coalesce(a.answered_on >= %(today)s, false) AS was_answered_today
 FROM (SELECT %(sender_number)s::text AS contact, %(receiver_number)s::text AS phone_number) r
 LEFT JOIN pairings p ON p.twilio_number = r.phone_number AND p.phone_number = r.contact
@@ -52,7 +52,7 @@ media AS (
 
 _KEYWORDS = {
     Keyword.STOP: f"opt_out AS ({opt_outs.record_keyword('message', contact='sender_number')}),",
-    Keyword.START: f"opt_in AS ({opt_outs.forget('message', contact='sender_number')}),",
+    Keyword.START: f"opt_in AS ({opt_outs.opt_in('message', contact='sender_number')}),",
 }
 
 

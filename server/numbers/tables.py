@@ -90,16 +90,21 @@ class NumberSyncRow(Base):
 
 
 class OptOutRow(Base):
-    """Somebody who takes no messages of a messaging service."""
+    """Somebody who has said whether they take messages of a messaging service: none while `opted_out_at` is set."""
 
     __tablename__ = "opt_outs"
-    __table_args__ = (CheckConstraint("source IN ('keyword', 'provider')", name="source"),)
+    __table_args__ = (
+        CheckConstraint("source IN ('keyword', 'provider')", name="source"),
+        CheckConstraint("opted_out_at IS NOT NULL OR opted_in_at IS NOT NULL", name="was_said"),
+    )
 
     messaging_service_id: Mapped[int] = mapped_column(ForeignKey("messaging_services.id"), primary_key=True)
     phone_number: Mapped[str] = mapped_column(primary_key=True)
     # A word of theirs, or the provider's refusal to send to them.
     source: Mapped[str]
-    opted_out_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    opted_out_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    # When they last asked for messages: a refusal of one that was sent before is out of date.
+    opted_in_at: Mapped[datetime | None]
 
 
 class LineTypeRow(Base):

@@ -97,5 +97,5 @@ async def outbound(db: Database, receiver: str = STRANGER) -> list[Message]:
 
 async def opted_out(db: Database) -> set[tuple[int, str, str]]:
     """Who takes no messages of which messaging service, and how we know."""
-    query = "SELECT messaging_service_id, phone_number, source FROM opt_outs"
+    query = "SELECT messaging_service_id, phone_number, source FROM opt_outs WHERE opted_out_at IS NOT NULL"
     return set(await db.fetch_all(query, {}, tuple_row))

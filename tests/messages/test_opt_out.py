@@ -1,5 +1,6 @@
 """Who opts out, by a word or by the provider's refusal, is not sent to until they opt in again."""
 
+import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -336,9 +337,9 @@ async def test_callback_that_the_receiver_is_unsubscribed_is_an_opt_out(
     assert await opted_out(db) == {(row.messaging_service_id, RECEIVER, "provider")}
 
 
-def unsubscribed(message: message_pb2.Message | None = None) -> MessageCallback:
+def unsubscribed(message: message_pb2.Message | None = None, *, sid: str = "SM1") -> MessageCallback:
     return MessageCallback(
-        report=statuses.report(message_sid="SM1", provider_status="undelivered", error_code="21610"),
+        report=statuses.report(message_sid=sid, provider_status="undelivered", error_code="21610"),
         message_uuid=None if message is None else UUID(message.message_uuid),
         body="raw",
     )
@@ -378,3 +379,52 @@ async def test_repeated_callback_does_not_undo_a_start(
     assert before == {(service_id, RECEIVER, "provider")}
     assert await opted_out(db) == set()
     assert len(await kept_callbacks(db)) == 2
+
+
+@pytest.mark.parametrize("before", [[], ["STOP"]])
+async def test_refusal_of_a_message_from_before_a_start_is_out_of_date(
+    texts: Texts, client: Client, db: Database, notifications: Notifications, service_id: int, before: list[str]
+) -> None:
+    old = await create_message(client)
+    for text in [*before, "START"]:
+        await texts.send(text)
+    new = await create_message(client)
+
+    late = unsubscribed(old)
+    await apply_callback(db, notifications, provider="twilio", callback=late, now=datetime.now(UTC))
+    after_the_late_one = await opted_out(db)
+    assert (await row_of(db, old)).error_code == "21610"
+    anew = unsubscribed(new, sid="SM2")
+    await apply_callback(db, notifications, provider="twilio", callback=anew, now=datetime.now(UTC))
+
+    assert after_the_late_one == set()
+    assert await opted_out(db) == {(service_id, RECEIVER, "provider")}
+
+
+async def test_scheduled_message_that_was_sent_after_a_start_may_be_refused(
+    texts: Texts, client: Client, db: Database, notifications: Notifications, service_id: int
+) -> None:
+    message = await create_message(client, scheduled_at=scheduled())
+    await texts.send("START")
+    await db.execute("UPDATE messages SET first_claimed_at = now() WHERE direction = 'outbound'")
+
+    callback = unsubscribed(message)
+    await apply_callback(db, notifications, provider="twilio", callback=callback, now=datetime.now(UTC))
+
+    assert await opted_out(db) == {(service_id, RECEIVER, "provider")}
+
+
+async def test_start_and_an_old_refusal_at_once_end_with_the_start(
+    texts: Texts, client: Client, db: Database, notifications: Notifications, service_id: int
+) -> None:
+    for n in range(10):
+        contact = next(_contacts)
+        message = await create_message(client, receiver_number=contact, client_conversation_id=contact)
+        refusal = unsubscribed(message, sid=f"SM{n}")
+        at_once = [
+            apply_callback(db, notifications, provider="twilio", callback=refusal, now=datetime.now(UTC)),
+            texts.send("START", sender=contact),
+        ]
+        await asyncio.gather(*(at_once if n % 2 else reversed(at_once)))
+
+        assert await opted_out(db) == set()

@@ -44,8 +44,10 @@ def upgrade() -> None:
         sa.Column("messaging_service_id", sa.BigInteger(), nullable=False),
         sa.Column("phone_number", sa.String(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
-        sa.Column("opted_out_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("opted_out_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=True),
+        sa.Column("opted_in_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("source IN ('keyword', 'provider')", name=op.f("ck_opt_outs_source")),
+        sa.CheckConstraint("opted_out_at IS NOT NULL OR opted_in_at IS NOT NULL", name=op.f("ck_opt_outs_was_said")),
         sa.ForeignKeyConstraint(
             ["messaging_service_id"],
             ["messaging_services.id"],
