@@ -25,6 +25,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
     async def GetFile(  # type: ignore[override]  # streams are written, see `rpc/edge.py`
         self, request: pb.GetFileRequest, context: Context
     ) -> None:
+        now = datetime.now(UTC)
         file = await open_file(
             self._storage,
             self._signer,
@@ -32,7 +33,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
             name=request.name,
             expires=request.expires,
             signature=request.signature,
-            now=datetime.now(UTC),
+            now=now,
         )
         async with aclosing(file.chunks) as chunks:
             # Files come from strangers: a browser takes none for anything else than it is said to be.
@@ -40,6 +41,8 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
                 (
                     ("x-content-type-options", "nosniff"),
                     ("content-disposition", disposition(file.content_type)),
+                    # A file never changes; but nobody is shown it for longer than its URL is good.
+                    ("cache-control", f"private, max-age={int(request.expires - now.timestamp())}"),
                 )
             )
             # Apart from the data, of which an empty file has none.

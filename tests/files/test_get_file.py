@@ -81,6 +81,29 @@ async def test_file_comes_whole_and_as_what_it_is(
     for said in (answer.headers, metadata):
         assert said["x-content-type-options"] == "nosniff"
         assert said["content-disposition"] == disposition
+        assert said["cache-control"].startswith("private, max-age=")
+
+
+async def test_file_may_be_cached_for_as_long_as_its_url_is_good(
+    front: Front, rest: aiohttp.ClientSession, storage: Storage
+) -> None:
+    await storage.put("media/photo.png", b"photo")
+    url = await storage.url("media/photo.png", expires_in=timedelta(minutes=5))
+
+    async with rest.get(path_of(url)) as answer:
+        await answer.read()
+    _file, metadata = await read(front, url)
+
+    for said in (answer.headers["cache-control"], metadata["cache-control"]):
+        (age,) = re.fullmatch(r"private, max-age=(\d+)", said).groups()  # type: ignore[union-attr]
+        assert 270 <= int(age) <= 300
+
+
+async def test_refusal_is_not_cached_as_a_file_is(front: Front, rest: aiohttp.ClientSession, storage: Storage) -> None:
+    url = await storage.url("media/gone.png", expires_in=DAY)
+
+    async with rest.get(path_of(url)) as answer:
+        assert (answer.status, answer.headers.get("cache-control")) == (404, None)
 
 
 async def test_empty_file_has_its_type_too(front: Front, rest: aiohttp.ClientSession, storage: Storage) -> None:
