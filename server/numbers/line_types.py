@@ -97,6 +97,10 @@ class LineTypeWorker:
         log.info("line_type.attempted", attempt=claim.attempts, outcome=outcome)
 
     async def _look_up(self, claim: _Claim) -> str:
+        if claim.attempts > ATTEMPTS:
+            # None of them came to an end; another is paid for too.
+            await self._record(_LET_GO, claim)
+            return "let_go"
         try:
             line_type = await self._lookup.line_type(claim.phone_number)
         except ProviderUnavailable as failure:

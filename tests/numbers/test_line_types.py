@@ -244,6 +244,38 @@ async def test_retry_after_is_honoured(db: Database) -> None:
     assert round(delay / timedelta(minutes=1)) == 30
 
 
+class Broken:
+    """A LineTypeLookup with a fault; counts what is paid for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def line_type(self, phone_number: str) -> str | None:
+        self.asked += 1
+        raise TypeError("a fault")
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+async def test_number_whose_lookups_fail_unexpectedly_is_let_go_too(db: Database, lookup: LineTypeLookup) -> None:
+    broken = Broken()
+    worker = a_worker(db, broken)
+    await enqueue(db)
+
+    for _ in range(ATTEMPTS + 1):
+        assert (await row_of(db))["due_at"] is not None
+        assert await worker.step()
+        assert not await worker.step()
+        await pass_time(db, LEASE)
+
+    row = await row_of(db)
+    assert (row["line_type"], row["due_at"], row["attempts"], broken.asked) == (None, None, 0, ATTEMPTS)
+    assert await enqueue(db) == 1
+    assert await a_worker(db, lookup).step()
+    assert (await row_of(db))["line_type"] == "mobile"
+
+
 async def test_workers_beside_each_other_ask_once_about_each_number(
     db: Database, sandbox: Sandbox, lookup: LineTypeLookup
 ) -> None:
