@@ -1,5 +1,7 @@
 """The migrations make what the tables say, and carry what is there over."""
 
+from collections.abc import Sequence
+
 import psycopg
 import pytest
 from alembic import command
@@ -30,6 +32,15 @@ FROM (VALUES
 ) AS sent (bearer_id, conversation_id, sender, receiver, status, sid);
 """
 
+_SCHEMA = """
+SELECT table_name, column_name, data_type, is_nullable, coalesce(column_default, '')
+FROM information_schema.columns WHERE table_schema = 'public'
+UNION ALL SELECT tablename, indexname, indexdef, '', '' FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated::text, ''
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+ORDER BY 1, 2, 3
+"""
+
 
 def test_migrated_schema_is_the_tables(database_url: str) -> None:
     command.check(config(database_url))
@@ -40,12 +51,40 @@ def test_the_newest_revision_is_known_without_alembic(database_url: str) -> None
 
 
 @pytest.fixture
-def older_url(database_url: str) -> str:
-    """A database of the first revision, with what it may hold."""
+def empty_url(database_url: str) -> str:
+    """A database without anything."""
     url = make_url(database_url).set(database="older").render_as_string(hide_password=False)
     with psycopg.connect(database_url, autocommit=True) as server:
         server.execute("DROP DATABASE IF EXISTS older")
         server.execute("CREATE DATABASE older")
+    return url
+
+
+def test_revisions_are_undone_and_made_again(empty_url: str) -> None:
+    migrate(empty_url)
+    before = _schema(empty_url)
+
+    command.downgrade(config(empty_url), "0001")
+    first = _schema(empty_url)
+    command.downgrade(config(empty_url), "base")
+    command.upgrade(config(empty_url), "0001")
+    assert _schema(empty_url) == first != before
+    migrate(empty_url)
+
+    assert _schema(empty_url) == before
+    command.check(config(empty_url))
+
+
+def _schema(url: str) -> Sequence[tuple[str, ...]]:
+    """Every column, index and constraint."""
+    with psycopg.connect(url) as connection:
+        return connection.execute(_SCHEMA).fetchall()
+
+
+@pytest.fixture
+def older_url(empty_url: str) -> str:
+    """A database of the first revision, with what it may hold."""
+    url = empty_url
     command.upgrade(config(url), "0001")
     with psycopg.connect(url) as connection:
         connection.execute(_BEFORE_0002)
