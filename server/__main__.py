@@ -240,9 +240,21 @@ def _sandbox_client(url: str | None, data_dir: Path) -> "SandboxClient":
         raise click.ClickException(str(error)) from error
 
 
+def _phone_number(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """The number as the API reads it."""
+    from server.validation import e164
+
+    if value is None:
+        return None
+    number = e164(value)
+    if number is None:
+        raise click.BadParameter("It is not a possible phone number; give E.164, such as +12065550100.")
+    return number
+
+
 @sandbox.command()
-@click.option("--from", "from_", required=True, metavar="PHONE")
-@click.option("--to", required=True, metavar="NUMBER", help="One of the account's numbers.")
+@click.option("--from", "from_", required=True, metavar="PHONE", callback=_phone_number)
+@click.option("--to", required=True, metavar="NUMBER", callback=_phone_number, help="One of the account's numbers.")
 @click.option("--media", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
 @click.argument("text", default="")
 @_where
@@ -264,7 +276,7 @@ def text(from_: str, to: str, media: tuple[Path, ...], text: str, url: str | Non
 
 
 @sandbox.command()
-@click.argument("phone", required=False)
+@click.argument("phone", required=False, callback=_phone_number)
 @click.option("--follow", is_flag=True, help="Keep printing messages as they come to their end.")
 @_where
 def inbox(phone: str | None, follow: bool, url: str | None, data_dir: Path) -> None:

@@ -121,6 +121,37 @@ async def test_number_that_is_not_ours_is_said(sandbox: Sandbox) -> None:
     assert ended.error.startswith("Error: The sandbox refused: to must be one of the account's numbers")
 
 
+@pytest.mark.parametrize("spelling", ["415-555-0123", "(415) 555-0123", "4155550123", "+1 415 555 0123"])
+async def test_numbers_are_read_in_any_spelling(sandbox: Sandbox, spelling: str) -> None:
+    to = ("--to", "206.555.0100")
+
+    texted = await run("text", "--from", spelling, *to, "hello", "--sandbox", sandbox.base_url)
+    inbox = await run("inbox", spelling, "--sandbox", sandbox.base_url)
+
+    assert texted.code == inbox.code == 0
+    assert texted.lines[0].endswith(f"  {PHONE} -> {NUMBER}  received  hello")
+    assert [line.partition("  ")[2] for line in inbox.lines] == [f"{PHONE} -> {NUMBER}  received  hello"]
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (("text", "--from", "555-0123", "--to", NUMBER, "hello"), "'--from'"),
+        (("text", "--from", PHONE, "--to", "206-555-XXXX", "hello"), "'--to'"),
+        (("inbox", "nobody"), "'[PHONE]'"),
+        (("inbox", ""), "'[PHONE]'"),
+    ],
+)
+async def test_what_is_no_number_is_refused_by_name(sandbox: Sandbox, command: tuple[str, ...], named: str) -> None:
+    ended = await run(*command, "--sandbox", sandbox.base_url)
+
+    assert (ended.code, ended.lines) == (2, [])
+    assert ended.error.endswith(
+        f"Error: Invalid value for {named}: It is not a possible phone number; give E.164, such as +12065550100."
+    )
+    assert await sandbox.taken() == []
+
+
 async def test_nothing_to_send_is_said(sandbox: Sandbox) -> None:
     ended = await run(*TEXT, "--sandbox", sandbox.base_url)
 
