@@ -12,6 +12,11 @@ from psycopg.rows import class_row, dict_row, scalar_row
 from server.db import Database
 from server.messages import queries
 from server.messages.message import Message
+from server.messages.send import SendWorker
+from tests.providers.servers import Sandbox
+
+# The body of a message that the carrier never calls back about.
+SILENT = "[sandbox:callbacks=missing]"
 
 
 async def row_of(db: Database, message: message_pb2.Message) -> Message:
@@ -71,6 +76,18 @@ def listing(sender_number: str, receiver_number: str, **page: Any) -> message_se
     request = message_service_pb2.ListMessagesRequest(to=receiver_number, **page)
     setattr(request, "from", sender_number)
     return request
+
+
+async def step(worker: SendWorker, db: Database) -> None:
+    """Let every delay run out, and one round be worked."""
+    await make_due(db)
+    await worker.run_once()
+
+
+async def requests(carrier: Sandbox, method: str) -> list[int | None]:
+    """How requests were answered, oldest first."""
+    asked = (await carrier.control("GET", "requests", params={"method": method}))["requests"]
+    return [request["status"] for request in asked]
 
 
 async def until(holds: Callable[[], Awaitable[object] | object], *, seconds: float = 20) -> None:
