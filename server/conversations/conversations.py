@@ -21,10 +21,10 @@ from server.numbers.selection import NoSenderNumber, SenderNumberNotOwned
 from server.numbers.tables import CustomerRow, MessagingServiceRow
 from server.paging import Page
 
-_CLIENT_ID_IS_UNIQUE = "uq_conversations_bearer_id_client_conversation_id"
-
 # Of the conversations of a page together. A thousand full conversations would be tens of megabytes in one answer.
 _MOST_PARTICIPANTS_OF_A_PAGE = 5000
+
+_CLIENT_ID_IS_UNIQUE = "uq_conversations_bearer_id_client_conversation_id"
 
 
 class ConversationExists(AlreadyExists):
