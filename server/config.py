@@ -68,6 +68,12 @@ class Settings(DatabaseSettings):
     bandwidth_callback_username: str | None = None
     bandwidth_callback_password: SecretStr | None = None
     bandwidth_api_base_url: str = "https://messaging.bandwidth.com"
+    zoom_sdk_key: str | None = None
+    zoom_sdk_secret: SecretStr | None = None
+    zoom_api_key: str | None = None
+    zoom_api_secret: SecretStr | None = None
+    zoom_webhook_secret_token: SecretStr | None = None
+    zoom_api_base_url: str = "https://api.zoom.us"
     storage_url: str
     unknown_sender_answer: Annotated[str, Field(max_length=1600)] = (
         "We could not tell who this message is for, and nobody has read it. Please contact your school."
@@ -101,7 +107,23 @@ class Settings(DatabaseSettings):
             )
         return self
 
-    @field_validator("public_base_url", "twilio_api_base_url", "bandwidth_api_base_url")
+    @model_validator(mode="after")
+    def _whole_zoom_account(self) -> Self:
+        parts = (
+            self.zoom_sdk_key,
+            self.zoom_sdk_secret,
+            self.zoom_api_key,
+            self.zoom_api_secret,
+            self.zoom_webhook_secret_token,
+        )
+        if len({part is None for part in parts}) != 1:
+            raise ValueError(
+                "ZOOM_SDK_KEY, ZOOM_SDK_SECRET, ZOOM_API_KEY, ZOOM_API_SECRET and ZOOM_WEBHOOK_SECRET_TOKEN must be "
+                "set together, or none of them"
+            )
+        return self
+
+    @field_validator("public_base_url", "twilio_api_base_url", "bandwidth_api_base_url", "zoom_api_base_url")
     @classmethod
     def _url_without_path(cls, value: str | None) -> str | None:
         if value is None:

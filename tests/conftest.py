@@ -24,7 +24,8 @@ PUBLIC_BASE_URL = "http://shunkan_ido"
 TWILIO_AUTH_TOKEN = "SKXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"
 
 _EMPTY = """
-TRUNCATE webhook_attempts, webhook_deliveries, webhook_endpoints, message_callbacks, media_files, messages, pairings,
+TRUNCATE webhook_attempts, webhook_deliveries, webhook_endpoints, zoom_events, video_call_recordings,
+         video_call_participants, video_sessions, video_calls, message_callbacks, media_files, messages, pairings,
          participants, conversations, events, idempotency_keys, opt_outs, line_types, unknown_sender_answers,
          number_syncs, twilio_numbers, messaging_services, customers, api_keys, bearers, event_log;
 INSERT INTO event_log (id, last_position, oldest_position) VALUES (1, 0, 0);
