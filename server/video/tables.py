@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, LargeBinary, UniqueConstraint, func
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, LargeBinary, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.db import Base
@@ -15,10 +15,10 @@ class VideoCallRow(Base):
 
     __tablename__ = "video_calls"
     __table_args__ = (
-        # Zoom knows a session by its name: two live calls of one name would be one session.
+        # Zoom knows a session by its name, whatever the case: two live calls of one name would be one session.
         Index(
             "uq_video_calls_session_name",
-            "session_name",
+            text("lower(session_name)"),
             unique=True,
             postgresql_where="internal_status IN ('pending', 'in_progress')",
         ),

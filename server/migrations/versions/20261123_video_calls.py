@@ -57,7 +57,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_video_calls_session_name",
         "video_calls",
-        ["session_name"],
+        [sa.text("lower(session_name)")],
         unique=True,
         postgresql_where="internal_status IN ('pending', 'in_progress')",
     )
