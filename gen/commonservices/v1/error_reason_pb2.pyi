@@ -127,7 +127,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     VIDEO_CALL_ENDED: _ErrorReason.ValueType  # 91
     """400. The video call is over. Metadata: session_key, internal_status."""
     SESSION_NAME_TAKEN: _ErrorReason.ValueType  # 92
-    """409. A video call of this session name is not over yet. Metadata: session_name."""
+    """409. A video call of this session name, in whatever case, is not over yet. Metadata: session_name."""
     VIDEO_NOT_CONFIGURED: _ErrorReason.ValueType  # 93
     """400. No Zoom account is configured."""
 
@@ -242,7 +242,7 @@ VIDEO_CALL_NOT_FOUND: ErrorReason.ValueType  # 90
 VIDEO_CALL_ENDED: ErrorReason.ValueType  # 91
 """400. The video call is over. Metadata: session_key, internal_status."""
 SESSION_NAME_TAKEN: ErrorReason.ValueType  # 92
-"""409. A video call of this session name is not over yet. Metadata: session_name."""
+"""409. A video call of this session name, in whatever case, is not over yet. Metadata: session_name."""
 VIDEO_NOT_CONFIGURED: ErrorReason.ValueType  # 93
 """400. No Zoom account is configured."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

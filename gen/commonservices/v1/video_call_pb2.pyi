@@ -52,7 +52,9 @@ class VideoCall(_message.Message):
     shunkan_ido_session_key: _builtins.str
     """Public identity; also the session key in the tokens."""
     session_name: _builtins.str
-    """The session's name (Zoom's topic), which clients join by. No two calls that are not over have the same."""
+    """The session's name (Zoom's topic), which clients join by. No two calls that are not over have the same, in whatever
+    case: Zoom tells names apart in lower case alone.
+    """
     internal_status: _builtins.str
     """`pending` until somebody joins, `in_progress`, `finished`, or `expired` when nobody joined in time."""
     provider_status: _builtins.str

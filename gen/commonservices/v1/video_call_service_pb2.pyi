@@ -60,8 +60,8 @@ class NewVideoCall(_message.Message):
     GLOBAL_ID_FIELD_NUMBER: _builtins.int
     CALLBACK_URL_FIELD_NUMBER: _builtins.int
     session_name: _builtins.str
-    """The session's name, which clients join by; required, at most 199 characters. SESSION_NAME_TAKEN while a call of this
-    name is not over.
+    """The session's name, which clients join by; required, at most 199 characters, none of them a control character.
+    SESSION_NAME_TAKEN while a call of this name, in whatever case, is not over.
     """
     host_username: _builtins.str
     """The host's name; required."""
