@@ -3,17 +3,27 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.conversations.tables import ConversationRow
 from server.video.tables import VideoCallParticipantRow, VideoCallRecordingRow, VideoCallRow
 
 
-def by_session_key(session_key: UUID, *, owner_id: int | None) -> Select[VideoCallRow]:
-    """The call of a key; only if it is the owner's, where there is one."""
-    query = select(VideoCallRow).where(VideoCallRow.session_key == session_key)
-    return query if owner_id is None else query.where(VideoCallRow.bearer_id == owner_id)
+async def video_call_of(
+    tx: AsyncSession, session_key: UUID, *, owner_id: int | None, lock: bool
+) -> tuple[VideoCallRow, ConversationRow | None] | None:
+    """The call of a key and its conversation; only if it is the owner's, where there is one. A lock keeps it from
+    changing until the transaction ends, and lets others hold it so as well."""
+    query = (
+        select(VideoCallRow, ConversationRow)
+        .outerjoin(ConversationRow, ConversationRow.id == VideoCallRow.conversation_id)
+        .where(VideoCallRow.session_key == session_key)
+    )
+    if owner_id is not None:
+        query = query.where(VideoCallRow.bearer_id == owner_id)
+    found = (await tx.execute(query.with_for_update(read=True, of=VideoCallRow) if lock else query)).one_or_none()
+    return None if found is None else (found[0], found[1])
 
 
 async def conversation_of(tx: AsyncSession, call: VideoCallRow) -> ConversationRow | None:
