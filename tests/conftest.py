@@ -28,9 +28,10 @@ ZOOM_WEBHOOK_SECRET_TOKEN = "a-webhook-secret-token"
 
 _EMPTY = """
 TRUNCATE webhook_attempts, webhook_deliveries, webhook_endpoints, zoom_events, video_call_recordings,
-         video_call_participants, video_sessions, video_calls, message_callbacks, media_files, messages, pairings,
-         participants, conversations, events, idempotency_keys, opt_outs, line_types, unknown_sender_answers,
-         number_syncs, twilio_numbers, messaging_services, customers, api_keys, bearers, event_log;
+         video_call_stays, video_call_participants, video_sessions, video_calls, message_callbacks, media_files,
+         messages, pairings, participants, conversations, events, idempotency_keys, opt_outs, line_types,
+         unknown_sender_answers, number_syncs, twilio_numbers, messaging_services, customers, api_keys, bearers,
+         event_log;
 INSERT INTO event_log (id, last_position, oldest_position) VALUES (1, 0, 0);
 """
 

@@ -1,4 +1,4 @@
-"""Video calls, their sessions at Zoom, who is in them, what was recorded, and what Zoom said."""
+"""Video calls, their sessions at Zoom, who is and was in them, what was recorded, and what Zoom said."""
 
 from datetime import datetime
 from uuid import UUID
@@ -55,7 +55,10 @@ class VideoCallRow(Base):
 
 class VideoSessionRow(Base):
     """One session at Zoom: a call that everybody left and somebody joined again has several. While `due_at` is set it
-    is to be ended then."""
+    is to be ended then.
+
+    `end_time` is ours where we ended it, until Zoom says when that was.
+    """
 
     __tablename__ = "video_sessions"
     __table_args__ = (Index("ix_video_sessions_due", "due_at", postgresql_where="due_at IS NOT NULL"),)
@@ -63,8 +66,13 @@ class VideoSessionRow(Base):
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     video_call_id: Mapped[int] = mapped_column(ForeignKey("video_calls.id"), index=True)
     session_id: Mapped[str] = mapped_column(unique=True)
+    # The time of the first that Zoom told of it: it had begun by then, even where its start was never told.
+    heard_at: Mapped[datetime]
     start_time: Mapped[datetime | None]
     end_time: Mapped[datetime | None]
+    # What became of all of its recordings at Zoom, which says so of the session and names no file.
+    recordings_status: Mapped[str | None]
+    recordings_status_at: Mapped[datetime | None]
     due_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default="0")
 
@@ -73,14 +81,11 @@ class VideoCallParticipantRow(Base):
     """Somebody who was let in, or who came without a token of ours (by telephone, say)."""
 
     __tablename__ = "video_call_participants"
-    __table_args__ = (
-        UniqueConstraint("video_call_id", "provider_id"),
-        CheckConstraint("internal_status IN ('invited', 'joined', 'left')", name="internal_status"),
-    )
+    __table_args__ = (CheckConstraint("internal_status IN ('invited', 'joined', 'left')", name="internal_status"),)
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     user_key: Mapped[UUID] = mapped_column(unique=True)
-    video_call_id: Mapped[int] = mapped_column(ForeignKey("video_calls.id"))
+    video_call_id: Mapped[int] = mapped_column(ForeignKey("video_calls.id"), index=True)
     is_host: Mapped[bool]
     username: Mapped[str]
     provider_id: Mapped[str | None]
@@ -90,6 +95,22 @@ class VideoCallParticipantRow(Base):
     leave_reason: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class VideoCallStayRow(Base):
+    """Somebody's stay in a session, under the id that Zoom gave them for it: who reloads a page has two, of which the
+    first may end after the second has begun. Zoom uses its ids again in every session."""
+
+    __tablename__ = "video_call_stays"
+    __table_args__ = (UniqueConstraint("video_session_id", "user_id"),)
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    video_session_id: Mapped[int] = mapped_column(ForeignKey("video_sessions.id"))
+    participant_id: Mapped[int] = mapped_column(ForeignKey("video_call_participants.id"), index=True)
+    user_id: Mapped[str]
+    join_time: Mapped[datetime | None]
+    leave_time: Mapped[datetime | None]
+    leave_reason: Mapped[str | None]
 
 
 class VideoCallRecordingRow(Base):
@@ -105,6 +126,8 @@ class VideoCallRecordingRow(Base):
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     video_call_id: Mapped[int] = mapped_column(ForeignKey("video_calls.id"))
+    # Which session was recorded, where Zoom said so.
+    video_session_id: Mapped[int | None] = mapped_column(ForeignKey("video_sessions.id"), index=True)
     provider_id: Mapped[str]
     file_type: Mapped[str]
     file_extension: Mapped[str | None]
@@ -117,7 +140,8 @@ class VideoCallRecordingRow(Base):
     provider_status_at: Mapped[datetime | None]
     error_description: Mapped[str | None]
     storage_key: Mapped[str | None]
-    url: Mapped[str]
+    # Where Zoom has it; one that Zoom does not say is never fetched.
+    url: Mapped[str | None]
     # Lets its bearer fetch the file for a day; encrypted.
     download_token_encrypted: Mapped[bytes | None] = mapped_column(LargeBinary)
     due_at: Mapped[datetime | None]

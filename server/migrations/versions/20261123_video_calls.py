@@ -62,6 +62,28 @@ def upgrade() -> None:
         postgresql_where="internal_status IN ('pending', 'in_progress')",
     )
     op.create_table(
+        "video_sessions",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("video_call_id", sa.BigInteger(), nullable=False),
+        sa.Column("session_id", sa.String(), nullable=False),
+        sa.Column("heard_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("start_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("end_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("recordings_status", sa.String(), nullable=True),
+        sa.Column("recordings_status_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("attempts", sa.BigInteger(), server_default="0", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["video_call_id"], ["video_calls.id"], name=op.f("fk_video_sessions_video_call_id_video_calls")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_video_sessions")),
+        sa.UniqueConstraint("session_id", name=op.f("uq_video_sessions_session_id")),
+    )
+    op.create_index(
+        "ix_video_sessions_due", "video_sessions", ["due_at"], unique=False, postgresql_where="due_at IS NOT NULL"
+    )
+    op.create_index(op.f("ix_video_sessions_video_call_id"), "video_sessions", ["video_call_id"], unique=False)
+    op.create_table(
         "video_call_participants",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("user_key", sa.Uuid(), nullable=False),
@@ -83,14 +105,38 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_video_call_participants")),
         sa.UniqueConstraint("user_key", name=op.f("uq_video_call_participants_user_key")),
-        sa.UniqueConstraint(
-            "video_call_id", "provider_id", name=op.f("uq_video_call_participants_video_call_id_provider_id")
-        ),
     )
+    op.create_index(
+        op.f("ix_video_call_participants_video_call_id"), "video_call_participants", ["video_call_id"], unique=False
+    )
+    op.create_table(
+        "video_call_stays",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("video_session_id", sa.BigInteger(), nullable=False),
+        sa.Column("participant_id", sa.BigInteger(), nullable=False),
+        sa.Column("user_id", sa.String(), nullable=False),
+        sa.Column("join_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("leave_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("leave_reason", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["participant_id"],
+            ["video_call_participants.id"],
+            name=op.f("fk_video_call_stays_participant_id_video_call_participants"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["video_session_id"],
+            ["video_sessions.id"],
+            name=op.f("fk_video_call_stays_video_session_id_video_sessions"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_video_call_stays")),
+        sa.UniqueConstraint("video_session_id", "user_id", name=op.f("uq_video_call_stays_video_session_id_user_id")),
+    )
+    op.create_index(op.f("ix_video_call_stays_participant_id"), "video_call_stays", ["participant_id"], unique=False)
     op.create_table(
         "video_call_recordings",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("video_call_id", sa.BigInteger(), nullable=False),
+        sa.Column("video_session_id", sa.BigInteger(), nullable=True),
         sa.Column("provider_id", sa.String(), nullable=False),
         sa.Column("file_type", sa.String(), nullable=False),
         sa.Column("file_extension", sa.String(), nullable=True),
@@ -103,7 +149,7 @@ def upgrade() -> None:
         sa.Column("provider_status_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("error_description", sa.String(), nullable=True),
         sa.Column("storage_key", sa.String(), nullable=True),
-        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("url", sa.String(), nullable=True),
         sa.Column("download_token_encrypted", sa.LargeBinary(), nullable=True),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("attempts", sa.BigInteger(), server_default="0", nullable=False),
@@ -117,6 +163,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["video_call_id"], ["video_calls.id"], name=op.f("fk_video_call_recordings_video_call_id_video_calls")
         ),
+        sa.ForeignKeyConstraint(
+            ["video_session_id"],
+            ["video_sessions.id"],
+            name=op.f("fk_video_call_recordings_video_session_id_video_sessions"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_video_call_recordings")),
         sa.UniqueConstraint(
             "video_call_id", "provider_id", name=op.f("uq_video_call_recordings_video_call_id_provider_id")
@@ -129,25 +180,9 @@ def upgrade() -> None:
         unique=False,
         postgresql_where="due_at IS NOT NULL",
     )
-    op.create_table(
-        "video_sessions",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("video_call_id", sa.BigInteger(), nullable=False),
-        sa.Column("session_id", sa.String(), nullable=False),
-        sa.Column("start_time", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("end_time", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("attempts", sa.BigInteger(), server_default="0", nullable=False),
-        sa.ForeignKeyConstraint(
-            ["video_call_id"], ["video_calls.id"], name=op.f("fk_video_sessions_video_call_id_video_calls")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_video_sessions")),
-        sa.UniqueConstraint("session_id", name=op.f("uq_video_sessions_session_id")),
-    )
     op.create_index(
-        "ix_video_sessions_due", "video_sessions", ["due_at"], unique=False, postgresql_where="due_at IS NOT NULL"
+        op.f("ix_video_call_recordings_video_session_id"), "video_call_recordings", ["video_session_id"], unique=False
     )
-    op.create_index(op.f("ix_video_sessions_video_call_id"), "video_sessions", ["video_call_id"], unique=False)
     op.create_table(
         "zoom_events",
         sa.Column("digest", sa.LargeBinary(), nullable=False),
@@ -169,14 +204,18 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_zoom_events_video_call_id"), table_name="zoom_events")
     op.drop_index(op.f("ix_zoom_events_received_at"), table_name="zoom_events")
     op.drop_table("zoom_events")
-    op.drop_index(op.f("ix_video_sessions_video_call_id"), table_name="video_sessions")
-    op.drop_index("ix_video_sessions_due", table_name="video_sessions", postgresql_where="due_at IS NOT NULL")
-    op.drop_table("video_sessions")
+    op.drop_index(op.f("ix_video_call_recordings_video_session_id"), table_name="video_call_recordings")
     op.drop_index(
         "ix_video_call_recordings_due", table_name="video_call_recordings", postgresql_where="due_at IS NOT NULL"
     )
     op.drop_table("video_call_recordings")
+    op.drop_index(op.f("ix_video_call_stays_participant_id"), table_name="video_call_stays")
+    op.drop_table("video_call_stays")
+    op.drop_index(op.f("ix_video_call_participants_video_call_id"), table_name="video_call_participants")
     op.drop_table("video_call_participants")
+    op.drop_index(op.f("ix_video_sessions_video_call_id"), table_name="video_sessions")
+    op.drop_index("ix_video_sessions_due", table_name="video_sessions", postgresql_where="due_at IS NOT NULL")
+    op.drop_table("video_sessions")
     op.drop_index(
         "uq_video_calls_session_name",
         table_name="video_calls",
