@@ -38,6 +38,8 @@ from commonservices.v1 import (
     status_service_pb2_grpc,
     twilio_request_service_pb2,
     twilio_request_service_pb2_grpc,
+    video_call_service_pb2,
+    video_call_service_pb2_grpc,
     webhook_delivery_service_pb2,
     webhook_delivery_service_pb2_grpc,
 )
@@ -83,6 +85,7 @@ from server.rpc.auth import Gate
 from server.rpc.edge import Edge
 from server.rpc.status import StatusService
 from server.storage import Storage, UrlSigner, open_storage
+from server.video.service import VideoCallService
 from server.webhooks import deliveries, endpoints
 from server.webhooks.deliver import Deliverer
 from server.webhooks.service import WebhookDeliveryService
@@ -197,6 +200,7 @@ SERVICES = tuple(
         (messaging_service_service_pb2, "MessagingServiceService"),
         (status_service_pb2, "StatusService"),
         (twilio_request_service_pb2, "TwilioRequestService"),
+        (video_call_service_pb2, "VideoCallService"),
         (webhook_delivery_service_pb2, "WebhookDeliveryService"),
     )
 )
@@ -226,6 +230,9 @@ def _add_services(
     )
     lambda_request_service_pb2_grpc.add_LambdaRequestServiceServicer_to_server(
         LambdaRequestService(db, notifications), server
+    )
+    video_call_service_pb2_grpc.add_VideoCallServiceServicer_to_server(
+        VideoCallService(db, notifications, cipher, storage, tokens=registry.video_tokens(settings)), server
     )
     webhook_delivery_service_pb2_grpc.add_WebhookDeliveryServiceServicer_to_server(
         WebhookDeliveryService(db, notifications), server
