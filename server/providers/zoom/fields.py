@@ -69,7 +69,7 @@ class Fields:
         value = self[name]
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _LARGEST_FILE:
             return None
-        return min(int(value), _LARGEST_FILE)
+        return int(value)
 
     def url(self, name: str) -> str | None:
         """A URL, or what stands in its place, as it is."""
