@@ -11,7 +11,7 @@ from psycopg.rows import scalar_row
 from sqlalchemy import select
 
 from server.db import Database
-from server.video.tables import VideoCallRow
+from server.video.tables import VideoCallRecordingRow, VideoCallRow
 from tests.clients import Client
 from tests.conftest import ZOOM_SDK_SECRET
 
@@ -77,6 +77,21 @@ async def end(db: Database, call: video_call_pb2.VideoCall, internal_status: str
     """As if the call were over; nobody is told."""
     query = "UPDATE video_calls SET internal_status = %s WHERE session_key = %s"
     await db.execute(query, [internal_status, UUID(call.shunkan_ido_session_key)])
+
+
+async def add_recording(db: Database, call: video_call_pb2.VideoCall, **over: Any) -> None:
+    """A file of a recording of the call, as Zoom told of it; nobody is told."""
+    given = {
+        "video_call_id": call.id,
+        "file_type": "MP4",
+        "recording_type": "shared_screen_with_speaker_view",
+        "file_size": 5_000_000_000,
+        "internal_status": "pending",
+        "url": "https://zoom.example/recording",
+        **over,
+    }
+    async with db.begin() as tx:
+        tx.add(VideoCallRecordingRow(**given))
 
 
 async def until_waiting(db: Database, task: "asyncio.Task[Any]") -> None:
