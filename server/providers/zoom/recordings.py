@@ -98,6 +98,8 @@ class ZoomRecordingFetcher:
         """A URL that may be asked: with https, or as the API is, and without credentials of its own."""
         try:
             place = URL(url) if base is None else base.join(URL(url))
+            # What the resolver does with the name, which it would fail of in no way of aiohttp's.
+            (place.raw_host or "").encode("idna")
             allowed = place.scheme in ("https", self._api.scheme) and place.raw_user is None
             return place if allowed and place.origin().host else None
         except ValueError:
