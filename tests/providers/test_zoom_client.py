@@ -119,6 +119,7 @@ async def test_session_that_is_over_is_said_to_be(status: int, code: int, messag
         (404, "<h1>Not Found</h1>"),
         (404, ""),
         (400, "[]"),
+        (400, "[" * 100_000),
         (400, {"message": "Session does not exist."}),
         (302, ""),
     ],

@@ -111,7 +111,7 @@ def _error(text: str) -> tuple[int | None, str]:
     """Zoom's code and message; no code where the body is not Zoom's."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, ""
     code = body.get("code") if isinstance(body, dict) else None
     if not isinstance(code, int):
