@@ -12,6 +12,8 @@ MESSAGING_SERVICE_NAME: Final = "local"
 BANDWIDTH_NUMBERS: Final = tuple(f"+1303555010{last}" for last in range(10))
 BANDWIDTH_APPLICATION_ID: Final = "b0000000-0000-4000-8000-000000000001"
 
+ZOOM_ACCOUNT_ID: Final = "SandboxZoomAccount0001"
+
 
 @dataclass(frozen=True)
 class BandwidthAccount:
@@ -23,6 +25,18 @@ class BandwidthAccount:
     callback_url: str
     callback_username: str
     callback_password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ZoomAccount:
+    """A Video SDK account at Zoom: the keys of its sessions, those of its REST API, and where events are posted."""
+
+    sdk_key: str
+    sdk_secret: str = field(repr=False)
+    api_key: str
+    api_secret: str = field(repr=False)
+    webhook_secret_token: str = field(repr=False)
+    webhook_url: str
 
 
 @dataclass(frozen=True)
@@ -41,3 +55,5 @@ class SandboxSettings:
     base_url: str | None = None
     # None plays Twilio alone.
     bandwidth: BandwidthAccount | None = None
+    # None plays no Zoom.
+    zoom: ZoomAccount | None = None
