@@ -161,6 +161,7 @@ class LocalSettings(BaseSettings):
     twilio_api_base_url: str | None = None
     # That there is one; the rest of it is for the processes.
     bandwidth_account_id: str | None = None
+    zoom_sdk_key: str | None = None
     storage_url: str | None = None
     # The receivers of a newcomer are on this machine.
     webhook_allowed_networks: str = "127.0.0.0/8,::1/128"
