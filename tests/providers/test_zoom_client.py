@@ -116,6 +116,7 @@ async def test_session_that_is_over_is_said_to_be(status: int, code: int, messag
         (400, {"code": 200, "message": "This API is only available for Video SDK accounts."}),
         (400, {"code": 4711, "message": "Invalid access token, does not contain scopes."}),
         (404, {"code": 1001, "message": "User does not exist: {0}."}),
+        (404, {"code": 2300, "message": "This API endpoint is not recognized."}),
         (404, "<h1>Not Found</h1>"),
         (404, ""),
         (400, "[]"),

@@ -22,9 +22,9 @@ _ERROR_PAGE = "https://developers.zoom.us/docs/api/errors/"
 # Each request has a token of its own; the two clocks may differ by as much.
 _TOKEN_LIFETIME = timedelta(minutes=2)
 
-# The token, the account or its rights are wrong, which people put right: an invalid token, no account of the Video
-# SDK, no such user, and a token without the scopes (two codes).
-_OPERATOR_CODES = frozenset({124, 200, 1001, 4700, 4711})
+# The token, the account, its rights or the address are wrong, which people put right: an invalid token, no account of
+# the Video SDK, no such user, no such endpoint, and a token without the scopes (two codes).
+_OPERATOR_CODES = frozenset({124, 200, 1001, 2300, 4700, 4711})
 _OPERATOR_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
