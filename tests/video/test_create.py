@@ -22,6 +22,7 @@ from server.encryption import Cipher
 from tests.clients import CALLBACK_URL, Client, client_with, refusal, refused
 from tests.conftest import ZOOM_SDK_KEY, MakeClient
 from tests.conversations.support import create as create_conversation
+from tests.factories import create_message, make_messaging_service
 from tests.video.support import (
     HOST,
     SESSION_NAME,
@@ -269,6 +270,19 @@ async def test_concurrent_creates_of_one_new_conversation_are_all_made(client: C
     assert len({call.global_id for call in made}) == 1
     assert await count(db, "conversations") == 1
     assert await count(db, "video_calls") == await count(db, "events") == 20
+
+
+async def test_calls_and_messages_of_one_new_conversation_at_once_are_all_made(client: Client, db: Database) -> None:
+    await make_messaging_service(db)
+
+    calls, messages = await asyncio.gather(
+        asyncio.gather(*(create(client, session_name=f"{n}", client_conversation_id="family-1") for n in range(10))),
+        asyncio.gather(*(create_message(client, client_conversation_id="family-1") for _ in range(10))),
+    )
+
+    assert len({call.global_id for call in calls} | {message.global_id for message in messages}) == 1
+    assert await count(db, "conversations") == 1
+    assert (await count(db, "video_calls"), await count(db, "messages")) == (10, 10)
 
 
 async def test_callback_url_is_the_requests_then_the_conversations_then_the_bearers(client: Client) -> None:
