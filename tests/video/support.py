@@ -101,6 +101,12 @@ async def until_waiting(db: Database, task: "asyncio.Task[Any]") -> None:
             assert not task.done()
 
 
+async def counts(db: Database) -> list[int]:
+    """How many calls, participants, conversations, events and request ids there are."""
+    tables = ("video_calls", "video_call_participants", "conversations", "events", "idempotency_keys")
+    return [await count(db, table) for table in tables]
+
+
 def claims_of(token: str) -> dict[str, Any]:
     """What a token says; it is signed with the SDK's secret."""
     return dict(jwt.decode(token, ZOOM_SDK_SECRET, algorithms=["HS256"]))

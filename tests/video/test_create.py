@@ -1,8 +1,6 @@
 """Creating video calls through the front door."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,7 +17,7 @@ from server.caller import BearerType
 from server.config import Settings
 from server.db import Database
 from server.encryption import Cipher
-from tests.clients import CALLBACK_URL, Client, client_with, refusal, refused
+from tests.clients import CALLBACK_URL, Client, client_with, refused
 from tests.conftest import ZOOM_SDK_KEY, MakeClient
 from tests.conversations.support import create as create_conversation
 from tests.factories import create_message, make_messaging_service
@@ -28,6 +26,7 @@ from tests.video.support import (
     SESSION_NAME,
     claims_of,
     count,
+    counts,
     create,
     end,
     events_of,
@@ -35,13 +34,11 @@ from tests.video.support import (
     let_in,
     new_video_call,
     row_of,
-    until_waiting,
     without_token,
 )
 
 GRINNING = "\N{GRINNING FACE}"
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
-TABLES = ("video_calls", "video_call_participants", "conversations", "events", "idempotency_keys")
 
 
 async def refused_create(client: Client, **over: object) -> tuple[str, ...]:
@@ -49,17 +46,6 @@ async def refused_create(client: Client, **over: object) -> tuple[str, ...]:
     answer = await refused(client.video_calls.CreateVideoCall(request, metadata=client.metadata))
     assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
     return answer.fields
-
-
-async def outcome(call: Awaitable[video_call_pb2.VideoCall]) -> str:
-    try:
-        return (await call).internal_status
-    except grpc.aio.AioRpcError as error:
-        return refusal(error).reason
-
-
-async def nothing_is_left(db: Database) -> bool:
-    return [await count(db, table) for table in TABLES] == [0] * len(TABLES)
 
 
 async def test_answer_has_every_documented_field(client: Client) -> None:
@@ -181,7 +167,7 @@ async def test_length(client: Client, given: dict[str, Any], length: int) -> Non
 @pytest.mark.parametrize("length", [-1, 121, -(2**31), 2**31 - 1])
 async def test_length_out_of_bounds_is_refused(client: Client, db: Database, length: int) -> None:
     assert await refused_create(client, maximum_call_length=length) == ("video_call.maximum_call_length",)
-    assert await nothing_is_left(db)
+    assert await counts(db) == [0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("field", ["session_name", "host_username"])
@@ -196,7 +182,7 @@ async def test_names_are_kept_as_given(client: Client, field: str, name: str) ->
 )
 async def test_bad_names_are_refused(client: Client, db: Database, field: str, name: str) -> None:
     assert await refused_create(client, **{field: name}) == (f"video_call.{field}",)
-    assert await nothing_is_left(db)
+    assert await counts(db) == [0, 0, 0, 0, 0]
 
 
 async def test_every_bad_field_is_named_at_once(client: Client) -> None:
@@ -313,77 +299,12 @@ async def test_callback_url_is_resolved_at_the_create_and_kept(client: Client, d
     assert (await create(client, session_name="later")).callback_url == "http://new.example/"
 
 
-async def test_name_of_a_live_call_is_taken_for_everybody_in_any_case(
-    client: Client, client_of: MakeClient, db: Database
-) -> None:
-    call = await create(client, session_name="Room 4")
-
-    for caller, name in ((client, "Room 4"), (await client_of(), "ROOM 4")):
-        request = pb.CreateVideoCallRequest(
-            video_call=new_video_call(session_name=name, client_conversation_id="a"), request_id="once"
-        )
-        answer = await refused(caller.video_calls.CreateVideoCall(request, metadata=caller.metadata))
-        assert (answer.code, answer.reason) == (grpc.StatusCode.ALREADY_EXISTS, "SESSION_NAME_TAKEN")
-        assert answer.metadata == {"session_name": name}
-    await db.execute("UPDATE video_calls SET internal_status = 'in_progress'")
-    assert await outcome(create(client, session_name="Room 4")) == "SESSION_NAME_TAKEN"
-
-    assert [await count(db, table) for table in TABLES] == [1, 1, 0, 1, 0]
-    assert await events_of(db, call)
-
-
-@pytest.mark.parametrize("internal_status", ["finished", "expired"])
-async def test_name_of_a_call_that_is_over_is_free(client: Client, db: Database, internal_status: str) -> None:
-    first = await create(client)
-    await end(db, first, internal_status)
-
-    second = await create(client)
-
-    assert second.shunkan_ido_session_key != first.shunkan_ido_session_key
-
-
-async def test_of_many_creates_of_one_name_at_once_one_is_made(
-    client: Client, client_of: MakeClient, db: Database
-) -> None:
-    clients = [client, await client_of(BearerType.USER), await client_of(BearerType.ADMIN)]
-
-    outcomes = await asyncio.gather(
-        *(outcome(create(clients[n % 3], client_conversation_id=f"family-{n}")) for n in range(30))
-    )
-
-    assert sorted(outcomes) == ["SESSION_NAME_TAKEN"] * 29 + ["pending"]
-    assert [await count(db, table) for table in TABLES] == [1, 1, 1, 1, 0]
-
-
-@asynccontextmanager
-async def call_in_hand(db: Database, client: Client, *, commits: bool) -> AsyncIterator[None]:
-    """Until the block ends, another create of the name is about to commit, or to roll back."""
-    async with db.connection() as connection, connection.transaction(force_rollback=not commits):
-        await connection.execute(
-            """INSERT INTO video_calls (session_key, bearer_id, session_name, host_username, maximum_call_length,
-                                        internal_status, expires_at, sequence)
-               VALUES (gen_random_uuid(), %s, %s, 'x', 60, 'pending', now(), 0)""",
-            [client.bearer_id, SESSION_NAME],
-        )
-        yield
-
-
-@pytest.mark.parametrize(("commits", "expected"), [(True, "SESSION_NAME_TAKEN"), (False, "pending")])
-async def test_create_waits_for_another_of_the_name(client: Client, db: Database, commits: bool, expected: str) -> None:
-    async with call_in_hand(db, client, commits=commits):
-        task = asyncio.create_task(outcome(create(client)))
-        await until_waiting(db, task)
-
-    assert await task == expected
-    assert await count(db, "video_calls") == 1
-
-
 async def test_repeated_create_is_one_call(client: Client, db: Database) -> None:
     made = await asyncio.gather(*(create(client, request_id="once") for _ in range(20)))
 
     assert len({without_token(call).SerializeToString(deterministic=True) for call in made}) == 1
     assert len({claims_of(call.host_token)["user_identity"] for call in made}) == 1
-    assert [await count(db, table) for table in TABLES] == [1, 1, 0, 1, 1]
+    assert await counts(db) == [1, 1, 0, 1, 1]
 
 
 async def test_request_id_is_for_one_request(client: Client, db: Database) -> None:
