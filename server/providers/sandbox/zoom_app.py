@@ -28,6 +28,9 @@ class Zoom:
         journal = Journal(None if settings.data_dir is None else settings.data_dir / "zoom_journal")
         self.account = account
         self.state = ZoomState(journal, now=carrier.now)
+        for session in self.state.sessions.values():
+            # It may be elsewhere than before.
+            session.base_url = settings.base_url or session.base_url
         self.webhooks = Webhooks(self.state, account)
         self.people = People(carrier, self.state, self.webhooks, account, step_delay=settings.step_delay)
         self._carrier = carrier

@@ -51,7 +51,7 @@ def act_failure(done: Json) -> str | None:
     if not failures:
         return None
     said = "; ".join(f"{event}: {FAILURES[failure]}" for event, failure in failures)
-    return f"The server did not take {said}. It is posted three more times."
+    return f"The server did not take {said}. Each is posted three more times."
 
 
 def session_lines(session: Json) -> list[str]:

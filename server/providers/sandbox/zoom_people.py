@@ -39,19 +39,19 @@ from server.providers.sandbox.zoom_webhooks import Told, Webhooks
 
 Telling = list[asyncio.Task[Told]]
 
-# What an act makes of a recording: (what it is before, what it is then, the event).
-RECORDING_ACTS = {
-    "start": (None, "started", "started"),
-    "pause": ("started", "paused", "paused"),
-    "resume": ("paused", "started", "resumed"),
+# Of each act: what the recording may be before, what it is then, and the event's name.
+RECORDING_ACTS: dict[str, tuple[tuple[str | None, ...], str | None, str]] = {
+    "start": ((None,), "started", "started"),
+    "pause": (("started",), "paused", "paused"),
+    "resume": (("paused",), "started", "resumed"),
     "stop": (("started", "paused"), None, "stopped"),
 }
-SHELF_ACTS = {
-    "trash": ((Shelf.KEPT,), Shelf.TRASHED),
-    "delete": ((Shelf.KEPT, Shelf.TRASHED), Shelf.DELETED),
-    "recover": ((Shelf.TRASHED,), Shelf.KEPT),
+# Of each act: where the recordings may be before, where they are then, and the event's name.
+SHELF_ACTS: dict[str, tuple[tuple[str, ...], Shelf, str]] = {
+    "trash": ((Shelf.KEPT,), Shelf.TRASHED, "trashed"),
+    "delete": ((Shelf.KEPT, Shelf.TRASHED), Shelf.DELETED, "deleted"),
+    "recover": ((Shelf.TRASHED,), Shelf.KEPT, "recovered"),
 }
-_MOVES = {Shelf.TRASHED: "trashed", Shelf.DELETED: "deleted", Shelf.KEPT: "recovered"}
 
 
 class NotNow(Exception):
@@ -105,52 +105,48 @@ class People:
         session = next((each for each in self._state.named(admission.session_name) if each.is_live), None)
         if session is not None and session.key != admission.session_key:
             raise TokenRefused({"token.session_key": "must be that of the others in the session"})
-        started = session is None
+        now = self._state.now()
         if session is None:
-            session = Session(
-                id=new_session_id(),
-                name=admission.session_name,
-                key=admission.session_key,
-                start_time=self._state.now(),
-                base_url=base_url,
-            )
-        return self._add(session, name=name, user_key=admission.user_key, is_host=admission.is_host, started=started)
+            session = Session(new_session_id(), admission.session_name, admission.session_key, now, base_url)
+        return self._add(session, name=name, user_key=admission.user_key, is_host=admission.is_host, at=now)
 
     def dial_in(self, session: Session, *, name: str, phone_number: str) -> Joined:
         """Come by telephone."""
-        return self._add(session, name=name, phone_number=phone_number)
+        return self._add(session, name=name, phone_number=phone_number, at=self._state.now())
 
     def leave(self, session: Session, user: User) -> Telling:
         """Go."""
-        self._remove(session, user, f"{user.name} left the session.")
-        ending = [] if session.present else self._close(session)
-        left = user_left(session, user)
-        return self._tell(session, [*ending[:-1], left, *ending[-1:]])
+        now = self._state.now()
+        user.leave_time, user.leave_reason = now, f"{user.name} left the session."
+        if session.present:
+            return self._tell(session, [user_left(session, user)])
+        return self._close(session, [user], at=now)
 
     def end(self, session: Session) -> Telling:
         """End it for everybody, as a host does, or the API."""
+        now = self._state.now()
         present = session.present
         for user in present:
-            self._remove(session, user, f"{user.name} left the session.<br>Reason: Host ended the session.")
-        *stopping, ended = self._close(session)
-        return self._tell(session, [*stopping, *(user_left(session, user) for user in present), ended])
+            user.leave_time = now
+            user.leave_reason = f"{user.name} left the session.<br>Reason: Host ended the session."
+        return self._close(session, present, at=now)
 
     def record(self, session: Session, act: str) -> Telling:
         """One of RECORDING_ACTS. Raises NotNow."""
         before, after, change = RECORDING_ACTS[act]
-        if session.recording not in (before if isinstance(before, tuple) else (before,)):
+        if session.recording not in before:
             raise NotNow(f"the recording is {_RECORDING_WORDS[session.recording]}")
-        return self._tell(session, [self._record(session, after, change)])
+        return self._tell(session, [self._record(session, after, change, at=self._state.now())])
 
     def move(self, session: Session, act: str) -> Telling:
         """One of SHELF_ACTS, with all of a session's recordings. Raises NotNow."""
-        before, after = SHELF_ACTS[act]
+        before, after, moved = SHELF_ACTS[act]
         if not session.files:
             raise NotNow("the session has no recordings")
         if session.shelf not in before:
             raise NotNow(f"the recordings are {session.shelf}")
         session.shelf = after
-        return self._tell(session, [recordings_moved(session, _MOVES[after], at=self._state.now())])
+        return self._tell(session, [recordings_moved(session, moved, at=self._state.now())])
 
     def say(self, session: Session, event: Json) -> Telling:
         """Tell any event."""
@@ -164,42 +160,37 @@ class People:
         user_key: str | None = None,
         is_host: bool = False,
         phone_number: str | None = None,
-        started: bool = False,
+        at: float,
     ) -> Joined:
         user = User(
             id=self._state.new_user_id(),
             name=name,
             participant_uuid=str(uuid.uuid4()).upper(),
-            join_time=self._state.now(),
+            join_time=at,
             is_host=is_host,
             user_key=user_key,
             phone_number=phone_number,
         )
+        beginning = [] if session.users else [session_started(session)]
         session.users.append(user)
-        beginning = [session_started(session)] if started else []
         return Joined(session, user, self._tell(session, [*beginning, user_joined(session, user)]))
 
-    def _remove(self, session: Session, user: User, reason: str) -> None:
-        assert user in session.present, "nobody leaves twice"
-        user.leave_time, user.leave_reason = self._state.now(), reason
-
-    def _close(self, session: Session) -> list[Json]:
-        """The session ends: the events of that, `session.ended` last."""
-        stopping = [] if session.recording is None else [self._record(session, None, "stopped")]
-        session.end_time = self._state.now()
+    def _close(self, session: Session, leaving: list[User], *, at: float) -> Telling:
+        """The session ends as the last of them leave."""
+        stopping = [] if session.recording is None else [self._record(session, None, "stopped", at=at)]
+        session.end_time = at
         if session.takes:
             session.due = [RECORDING_COMPLETED, TRANSCRIPT_COMPLETED]
             self._processing.start(session)
-        return [*stopping, session_ended(session)]
+        return self._tell(session, [*stopping, *(user_left(session, user) for user in leaving), session_ended(session)])
 
-    def _record(self, session: Session, recording: str | None, change: str) -> Json:
-        now = self._state.now()
+    def _record(self, session: Session, recording: str | None, change: str, *, at: float) -> Json:
         session.recording = recording
         if change == "started":
-            session.takes.append(Take(now))
+            session.takes.append(Take(at))
         elif change == "stopped":
-            session.takes[-1].end = now
-        return recording_changed(session, change, at=now)
+            session.takes[-1].end = at
+        return recording_changed(session, change, at=at)
 
     def _publish(self, session: Session, due: str) -> Telling:
         made = [file for take in session.takes for file in _files_of(session, take, due)]
