@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -9,10 +10,12 @@ import click
 
 if TYPE_CHECKING:
     from server.config import DatabaseSettings
-    from server.providers.sandbox.client import SandboxClient
-    from server.providers.sandbox.settings import BandwidthAccount
+    from server.providers.sandbox.client import Json, SandboxClient
+    from server.providers.sandbox.settings import BandwidthAccount, ZoomAccount
+    from server.providers.sandbox.zoom_client import VideoClient
 
 Kind = TypeVar("Kind", bound="DatabaseSettings")
+ClientKind = TypeVar("ClientKind", bound="SandboxClient")
 
 HOST_PORT = "HOST:PORT"
 PATH = click.Path(path_type=Path)
@@ -163,6 +166,14 @@ def _bandwidth_credentials(command: click.decorators.FC) -> click.decorators.FC:
     return command
 
 
+def _zoom_credentials(command: click.decorators.FC) -> click.decorators.FC:
+    """What both sides know of the Zoom account."""
+    for name in ("sdk-key", "sdk-secret", "api-key", "api-secret", "webhook-secret-token"):
+        envvar = f"ZOOM_{name.upper().replace('-', '_')}"
+        command = click.option(f"--zoom-{name}", envvar=envvar, show_envvar=True)(command)
+    return command
+
+
 @sandbox.command()
 @click.option("--listen", required=True, metavar=HOST_PORT)
 @click.option("--data-dir", required=True, type=PATH)
@@ -174,7 +185,11 @@ def _bandwidth_credentials(command: click.decorators.FC) -> click.decorators.FC:
     "--bandwidth-callback-url",
     help="Play Bandwidth too, if there is an account, and call back there. Default: Twilio alone.",
 )
+@click.option(
+    "--zoom-webhook-url", help="Play Zoom too, if there is an account, and post its webhooks there. Default: no Zoom."
+)
 @_bandwidth_credentials
+@_zoom_credentials
 def serve(
     listen: str,
     data_dir: Path,
@@ -183,13 +198,16 @@ def serve(
     inbound_url: str | None,
     base_url: str | None,
     bandwidth_callback_url: str | None,
-    **bandwidth: str | None,
+    zoom_webhook_url: str | None,
+    **credentials: str | None,
 ) -> None:
     """Serve the vendors' wire protocols for one account of each."""
     from server.providers.sandbox import app
     from server.providers.sandbox.settings import SandboxSettings
 
     host, _, port = listen.rpartition(":")
+    bandwidth = {name: value for name, value in credentials.items() if name.startswith("bandwidth_")}
+    zoom = {name: value for name, value in credentials.items() if name.startswith("zoom_")}
     settings = SandboxSettings(
         account_sid=account_sid,
         auth_token=auth_token,
@@ -197,6 +215,7 @@ def serve(
         inbound_url=inbound_url,
         base_url=base_url,
         bandwidth=None if bandwidth_callback_url is None else _bandwidth_account(bandwidth_callback_url, bandwidth),
+        zoom=None if zoom_webhook_url is None else _zoom_account(zoom_webhook_url, zoom),
     )
     app.run(settings, host=host, port=int(port))
 
@@ -214,6 +233,19 @@ def _bandwidth_account(callback_url: str, given: dict[str, str | None]) -> "Band
     return BandwidthAccount(callback_url=callback_url, **account)
 
 
+def _zoom_account(webhook_url: str, given: dict[str, str | None]) -> "ZoomAccount | None":
+    """The account, where there is one: its settings are set together, or none of them."""
+    from server.providers.sandbox.settings import ZoomAccount
+
+    account = {name.removeprefix("zoom_"): value for name, value in given.items() if value}
+    if not account:
+        return None
+    missing = [name.upper() for name, value in given.items() if not value]
+    if missing:
+        raise click.UsageError(f"--zoom-webhook-url needs {', '.join(missing)}")
+    return ZoomAccount(webhook_url=webhook_url, **account)
+
+
 def _where(command: click.decorators.FC) -> click.decorators.FC:
     """The two ways of finding a running sandbox."""
     by_url = click.option("--sandbox", "url", metavar="URL", help="Default: the one that `run` has started.")
@@ -223,8 +255,8 @@ def _where(command: click.decorators.FC) -> click.decorators.FC:
     return by_url(by_folder(command))
 
 
-def _sandbox_client(url: str | None, data_dir: Path) -> "SandboxClient":
-    from server.providers.sandbox.client import SandboxClient, SandboxError
+def _sandbox_client(kind: "type[ClientKind]", url: str | None, data_dir: Path) -> "ClientKind":
+    from server.providers.sandbox.client import SandboxError
 
     if url is None:
         try:
@@ -235,7 +267,7 @@ def _sandbox_client(url: str | None, data_dir: Path) -> "SandboxClient":
                 "`make run`, or name one with --sandbox URL."
             ) from error
     try:
-        return SandboxClient(url)
+        return kind(url)
     except SandboxError as error:
         raise click.ClickException(str(error)) from error
 
@@ -260,12 +292,12 @@ def _phone_number(_context: click.Context, _parameter: click.Parameter, value: s
 @_where
 def text(from_: str, to: str, media: tuple[Path, ...], text: str, url: str | None, data_dir: Path) -> None:
     """Send TEXT from a phone to one of our numbers, as a parent would."""
-    from server.providers.sandbox.client import SandboxError, text_failure, text_lines
+    from server.providers.sandbox.client import SandboxClient, SandboxError, text_failure, text_lines
 
     if not text and not media:
         raise click.UsageError("A text, or --media, is needed.")
     try:
-        sent = _sandbox_client(url, data_dir).text(from_=from_, to=to, body=text, media=media)
+        sent = _sandbox_client(SandboxClient, url, data_dir).text(from_=from_, to=to, body=text, media=media)
     except SandboxError as error:
         raise click.ClickException(str(error)) from error
     for line in text_lines(sent):
@@ -281,9 +313,9 @@ def text(from_: str, to: str, media: tuple[Path, ...], text: str, url: str | Non
 @_where
 def inbox(phone: str | None, follow: bool, url: str | None, data_dir: Path) -> None:
     """Print what phones, or PHONE, have received and sent, newest last."""
-    from server.providers.sandbox.client import SandboxError, inbox_line
+    from server.providers.sandbox.client import SandboxClient, SandboxError, inbox_line
 
-    client = _sandbox_client(url, data_dir)
+    client = _sandbox_client(SandboxClient, url, data_dir)
     try:
         for message in client.follow(phone=phone) if follow else client.messages(phone=phone):
             click.echo(inbox_line(message))
@@ -292,6 +324,83 @@ def inbox(phone: str | None, follow: bool, url: str | None, data_dir: Path) -> N
     except KeyboardInterrupt:
         # How --follow is meant to end.
         return
+
+
+@sandbox.group()
+def video() -> None:
+    """People in sessions of Zoom's Video SDK. Where one alone could be meant, SESSION and USER may be left out."""
+
+
+def _act(url: str | None, data_dir: Path, act: "Callable[[VideoClient], Json]", *, did: str) -> None:
+    """Have somebody do something, and print what came of it."""
+    from server.providers.sandbox.client import SandboxError
+    from server.providers.sandbox.zoom_client import VideoClient, act_failure, act_lines
+
+    try:
+        done = act(_sandbox_client(VideoClient, url, data_dir))
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from error
+    for line in act_lines(done, did=did):
+        click.echo(line)
+    failure = act_failure(done)
+    if failure is not None:
+        raise click.ClickException(failure)
+
+
+@video.command()
+@click.option("--token", required=True, help="A Video SDK token, such as `host_token` of a video call.")
+@click.option("--name", help="Default: Host or Participant, as the token says.")
+@click.option("--session-name", help="The session to join, which must be the token's. Default: the token's.")
+@_where
+def join(token: str, name: str | None, session_name: str | None, url: str | None, data_dir: Path) -> None:
+    """Come into a session with a token; the first who comes starts it."""
+    _act(
+        url,
+        data_dir,
+        lambda client: client.join(token=token, session_name=session_name, name=name),
+        did="joined",
+    )
+
+
+@video.command()
+@click.argument("user", required=False)
+@_where
+def leave(user: str | None, url: str | None, data_dir: Path) -> None:
+    """Leave as USER, an id or a name; the last who leaves ends the session."""
+    _act(url, data_dir, lambda client: client.leave(user=user), did="left")
+
+
+@video.command()
+@click.argument("session", required=False)
+@_where
+def end(session: str | None, url: str | None, data_dir: Path) -> None:
+    """End SESSION, an id or a name, for everybody in it, as a host does."""
+    _act(url, data_dir, lambda client: client.end(session=session), did="ended")
+
+
+@video.command()
+@click.argument("act", type=click.Choice(["start", "pause", "resume", "stop"]))
+@click.argument("session", required=False)
+@_where
+def record(act: str, session: str | None, url: str | None, data_dir: Path) -> None:
+    """Record SESSION, an id or a name, as a host does; its files come when it has ended."""
+    did = {"start": "started", "pause": "paused", "resume": "resumed", "stop": "stopped"}[act]
+    _act(url, data_dir, lambda client: client.record(act=act, session=session), did=f"{did} the recording of")
+
+
+@video.command()
+@_where
+def sessions(url: str | None, data_dir: Path) -> None:
+    """Print every session, who is or was in it, and what was recorded, newest last."""
+    from server.providers.sandbox.client import SandboxError
+    from server.providers.sandbox.zoom_client import VideoClient, session_lines
+
+    try:
+        for session in _sandbox_client(VideoClient, url, data_dir).sessions():
+            for line in session_lines(session):
+                click.echo(line)
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

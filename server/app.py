@@ -39,8 +39,12 @@ from commonservices.v1 import (
     status_service_pb2_grpc,
     twilio_request_service_pb2,
     twilio_request_service_pb2_grpc,
+    video_call_service_pb2,
+    video_call_service_pb2_grpc,
     webhook_delivery_service_pb2,
     webhook_delivery_service_pb2_grpc,
+    zoom_request_service_pb2,
+    zoom_request_service_pb2_grpc,
 )
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -86,6 +90,9 @@ from server.rpc.auth import Gate
 from server.rpc.edge import Edge
 from server.rpc.status import StatusService
 from server.storage import Storage, UrlSigner, open_storage
+from server.video.service import VideoCallService
+from server.video.work import video_work
+from server.video.zoom_service import ZoomRequestService
 from server.webhooks import deliveries, endpoints
 from server.webhooks.deliver import Deliverer
 from server.webhooks.service import WebhookDeliveryService
@@ -203,7 +210,9 @@ SERVICES = tuple(
         (messaging_service_service_pb2, "MessagingServiceService"),
         (status_service_pb2, "StatusService"),
         (twilio_request_service_pb2, "TwilioRequestService"),
+        (video_call_service_pb2, "VideoCallService"),
         (webhook_delivery_service_pb2, "WebhookDeliveryService"),
+        (zoom_request_service_pb2, "ZoomRequestService"),
     )
 )
 
@@ -233,6 +242,9 @@ def _add_services(
     lambda_request_service_pb2_grpc.add_LambdaRequestServiceServicer_to_server(
         LambdaRequestService(db, notifications), server
     )
+    video_call_service_pb2_grpc.add_VideoCallServiceServicer_to_server(
+        VideoCallService(db, notifications, cipher, storage, tokens=registry.video_tokens(settings)), server
+    )
     webhook_delivery_service_pb2_grpc.add_WebhookDeliveryServiceServicer_to_server(
         WebhookDeliveryService(db, notifications), server
     )
@@ -254,6 +266,17 @@ def _add_services(
             registry.message_events_reader(settings),
             public_base_url=settings.public_base_url,
             unknown_sender_answer=settings.unknown_sender_answer,
+        ),
+        server,
+    )
+    zoom_request_service_pb2_grpc.add_ZoomRequestServiceServicer_to_server(
+        ZoomRequestService(
+            db,
+            notifications,
+            storage,
+            cipher,
+            registry.video_event_reader(settings),
+            public_base_url=settings.public_base_url,
         ),
         server,
     )
@@ -288,12 +311,8 @@ async def run_worker(settings: Settings) -> None:
     senders = registry.message_senders(settings)
     media_limits = {"twilio": MediaLimits(settings.webhook_allowed_networks)}
     lanes = [SendWorker(db, notifications, senders, priority=priority, media_limits=media_limits) for priority in LANES]
-    deliverer = Deliverer(
-        db,
-        notifications,
-        Cipher([key.get_secret_value() for key in settings.encryption_keys]),
-        allowed_networks=settings.webhook_allowed_networks,
-    )
+    cipher = Cipher([key.get_secret_value() for key in settings.encryption_keys])
+    deliverer = Deliverer(db, notifications, cipher, allowed_networks=settings.webhook_allowed_networks)
     relay = Relay(db, notifications, endpoints.fan_out)
     retention = Retention(db, deliveries.release, keep=settings.event_retention)
     forget_callbacks = partial(callbacks.forget_unmatched, db)
@@ -307,6 +326,17 @@ async def run_worker(settings: Settings) -> None:
     fetchers = registry.media_fetchers(settings)
     media = MediaWorker(db, notifications, fetchers, storage)
     media_came = notifications.wake(Channel.MEDIA)
+    sessions = registry.video_sessions(settings)
+    recordings = registry.recording_fetcher(settings)
+    video = video_work(
+        db,
+        notifications,
+        storage,
+        cipher,
+        sessions=sessions,
+        fetcher=recordings,
+        keep_events=settings.event_retention,
+    )
     await db.open()
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -320,6 +350,7 @@ async def run_worker(settings: Settings) -> None:
                 tasks.create_task(repeat(line_types.step, name="line_types", every=_LOOK_UP_EVERY, wake=number_used)),
                 tasks.create_task(repeat(number_sync.step, name="sync_numbers", every=_LOOK_FOR_SYNC_EVERY)),
                 tasks.create_task(repeat(media.step, name="store_media", every=_STORE_MEDIA_EVERY, wake=media_came)),
+                *(tasks.create_task(each()) for each in video),
             ]
             async with asyncio.TaskGroup() as work:
                 for lane in lanes:
@@ -334,6 +365,10 @@ async def run_worker(settings: Settings) -> None:
         await directory.aclose()
         for fetcher in fetchers.values():
             await fetcher.aclose()
+        if sessions is not None:
+            await sessions.aclose()
+        if recordings is not None:
+            await recordings.aclose()
         await storage.aclose()
         for sender in senders.values():
             await sender.aclose()

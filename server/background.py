@@ -32,6 +32,13 @@ async def repeat(
                 await (asyncio.Event() if wake is None else wake).wait()
 
 
+def backoff(attempts: int, *, first: timedelta, longest: timedelta, asked: timedelta | None, roll: float) -> timedelta:
+    """How long to wait after so many attempts (1 or more): doubling from `first` to `longest`, and at least what was
+    `asked` for. `roll`, from 0 to 1, spreads it up to 20 % longer, so that what failed together does not return so."""
+    doubled = min(first * (1 << min(attempts - 1, 20)), longest)
+    return max(doubled, asked or timedelta(0)) * (1 + 0.2 * roll)
+
+
 class Pace:
     """So many a second at most, evenly: each waits for its turn."""
 

@@ -69,6 +69,12 @@ class Settings(DatabaseSettings):
     bandwidth_callback_password: SecretStr | None = None
     bandwidth_api_base_url: str = "https://messaging.bandwidth.com"
     bandwidth_token_url: str = "https://api.bandwidth.com/api/v1/oauth2/token"  # noqa: S105 no secret
+    zoom_sdk_key: str | None = None
+    zoom_sdk_secret: SecretStr | None = None
+    zoom_api_key: str | None = None
+    zoom_api_secret: SecretStr | None = None
+    zoom_webhook_secret_token: SecretStr | None = None
+    zoom_api_base_url: str = "https://api.zoom.us"
     storage_url: str
     unknown_sender_answer: Annotated[str, Field(max_length=1600)] = (
         "We could not tell who this message is for, and nobody has read it. Please contact your school."
@@ -102,6 +108,22 @@ class Settings(DatabaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _whole_zoom_account(self) -> Self:
+        parts = (
+            self.zoom_sdk_key,
+            self.zoom_sdk_secret,
+            self.zoom_api_key,
+            self.zoom_api_secret,
+            self.zoom_webhook_secret_token,
+        )
+        if len({part is None for part in parts}) != 1:
+            raise ValueError(
+                "ZOOM_SDK_KEY, ZOOM_SDK_SECRET, ZOOM_API_KEY, ZOOM_API_SECRET and ZOOM_WEBHOOK_SECRET_TOKEN must be "
+                "set together, or none of them"
+            )
+        return self
+
     @field_validator("bandwidth_client_id")
     @classmethod
     def _id_without_colon(cls, value: str | None) -> str | None:
@@ -115,7 +137,7 @@ class Settings(DatabaseSettings):
         HttpUrl(value)
         return value
 
-    @field_validator("public_base_url", "twilio_api_base_url", "bandwidth_api_base_url")
+    @field_validator("public_base_url", "twilio_api_base_url", "bandwidth_api_base_url", "zoom_api_base_url")
     @classmethod
     def _url_without_path(cls, value: str | None) -> str | None:
         if value is None:
@@ -153,6 +175,7 @@ class LocalSettings(BaseSettings):
     twilio_api_base_url: str | None = None
     # That there is one; the rest of it is for the processes.
     bandwidth_account_id: str | None = None
+    zoom_sdk_key: str | None = None
     storage_url: str | None = None
     # The receivers of a newcomer are on this machine.
     webhook_allowed_networks: str = "127.0.0.0/8,::1/128"

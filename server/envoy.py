@@ -198,9 +198,9 @@ def _path_routes(methods: Sequence[MethodDescriptor], transcoder: Mapping[str, o
     streams = [method for method in methods if method.server_streaming and not _is_file(method)]
     callbacks = [method for method in methods if _is_provider(method)]
     return [
-        _path_route(streams, {**transcoder, "print_options": {**print_options, **streamed}}),
+        *_routes_of_paths(streams, {**transcoder, "print_options": {**print_options, **streamed}}),
         # A provider may add parameters to its callbacks at any time.
-        _path_route(
+        *_routes_of_paths(
             callbacks,
             {
                 **transcoder,
@@ -211,14 +211,19 @@ def _path_routes(methods: Sequence[MethodDescriptor], transcoder: Mapping[str, o
     ]
 
 
-def _path_route(methods: Sequence[MethodDescriptor], transcoder: Mapping[str, object]) -> Mapping[str, object]:
+def _routes_of_paths(
+    methods: Sequence[MethodDescriptor], transcoder: Mapping[str, object]
+) -> list[Mapping[str, object]]:
+    """A route for each path: Envoy takes no expression as large as all of them together."""
     paths = sorted({path for method in methods for _verb, path in _bindings(method)})
-    patterns = "|".join(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path)) for path in paths)
-    return {
-        "match": {"safe_regex": {"regex": patterns}},
-        "route": {"cluster": "api"},
-        "typed_per_filter_config": {_TRANSCODER: transcoder},
-    }
+    return [
+        {
+            "match": {"safe_regex": {"regex": re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path))}},
+            "route": {"cluster": "api"},
+            "typed_per_filter_config": {_TRANSCODER: transcoder},
+        }
+        for path in paths
+    ]
 
 
 def _rpc_routes(methods: Sequence[MethodDescriptor], answer_time: str) -> list[Mapping[str, object]]:

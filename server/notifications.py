@@ -32,6 +32,7 @@ class Channel(StrEnum):
     EVENTS = "cs_events"  # the log has grown
     DELIVERIES = "cs_deliveries"  # webhook deliveries may be due
     MEDIA = "cs_media"  # media of inbound messages are to be stored
+    RECORDINGS = "cs_recordings"  # recordings of video calls are to be stored
     LINE_TYPES = "cs_line_types"  # numbers are to be looked up
     API_KEYS = "cs_api_keys"  # the key of the payload's hash has ended
 

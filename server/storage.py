@@ -11,11 +11,13 @@ import base64
 import hashlib
 import hmac
 import os
+import queue
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -31,6 +33,8 @@ Result = TypeVar("Result")
 
 # Every type that is kept, and the extension that stands for it: one for each, so that it can be read back.
 _EXTENSIONS = {
+    "application/json": "json",
+    "application/octet-stream": "bin",
     "application/pdf": "pdf",
     "application/vnd.apple.pkpass": "pkpass",
     "audio/3gpp": "3ga",
@@ -59,6 +63,7 @@ _EXTENSIONS = {
     "text/plain": "txt",
     "text/rtf": "rtf",
     "text/vcard": "vcf",
+    "text/vtt": "vtt",
     "video/3gpp": "3gp",
     "video/3gpp2": "3g2",
     "video/h261": "h261",
@@ -82,6 +87,10 @@ _KEY_BYTES = 24
 _THREADS = 16
 # What is in memory of a file that is read.
 _CHUNK_BYTES = 256 * 1024
+# What is in memory of a file that arrives: chunks that wait, and parts of a bucket's upload, which may have 10,000.
+_CHUNKS_WAITING = 4
+_PART_BYTES = 8 * 1024 * 1024
+_PARTS_AT_ONCE = 2
 
 # A worker that stores a file has leased it for longer than all of this.
 _BUCKET_TIMEOUT = timedelta(seconds=30)
@@ -156,6 +165,29 @@ class Storage(ABC):
         """Keep a file: all of it or nothing. Raises StorageFailed."""
         await self._run(partial(self._put, key, data))
 
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        """Keep a file as it arrives, however large: all of it or nothing. Raises StorageFailed, and what `chunks`
+        raises."""
+        pipe = _Pipe()
+        storing = asyncio.create_task(self._run(partial(self._put_stream, key, pipe)))
+        storing.add_done_callback(pipe.taker_left)
+        try:
+            async for chunk in chunks:
+                await pipe.give(chunk)
+                if storing.done():
+                    break
+        except Exception:
+            pipe.cut()
+            with suppress(_PipeCut, StorageFailed):
+                await storing
+            raise
+        except BaseException:
+            # The thread finds out; nobody waits for it.
+            pipe.cut()
+            raise
+        pipe.end()
+        await storing
+
     async def open(self, key: str) -> StoredFile:
         """A file, to be read. Raises FileMissing or StorageFailed."""
         if not _KEY.fullmatch(key) or _extension(key) not in _TYPES:
@@ -173,6 +205,9 @@ class Storage(ABC):
 
     @abstractmethod
     def _put(self, key: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _put_stream(self, key: str, chunks: Iterable[bytes]) -> None: ...
 
     def _read(self, key: str) -> Iterator[bytes]:
         return obstore.get(self._store, key).stream(min_chunk_size=_CHUNK_BYTES)
@@ -205,6 +240,13 @@ class FolderStorage(Storage):
     def _put(self, key: str, data: bytes) -> None:
         """obstore writes another file and renames it. What is recorded must be there after a power cut, too."""
         obstore.put(self._store, key, data, use_multipart=False)
+        self._sync(key)
+
+    def _put_stream(self, key: str, chunks: Iterable[bytes]) -> None:
+        obstore.put(self._store, key, chunks, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=1)
+        self._sync(key)
+
+    def _sync(self, key: str) -> None:
         file = self._folder / key
         for path in (file, file.parent, self._folder):
             _sync(path)
@@ -230,9 +272,19 @@ class BucketStorage(Storage):
         return await self._run(partial(obstore.sign, self._store, "GET", key, expires_in))
 
     def _put(self, key: str, data: bytes) -> None:
-        content_type = _TYPES[_extension(key)]
-        attributes = {"Content-Type": content_type, "Content-Disposition": disposition(content_type)}
-        obstore.put(self._store, key, data, attributes=attributes, use_multipart=False)
+        obstore.put(self._store, key, data, attributes=_attributes(key), use_multipart=False)
+
+    def _put_stream(self, key: str, chunks: Iterable[bytes]) -> None:
+        """obstore aborts the upload where it fails, so that no parts of it are left to be paid for."""
+        obstore.put(
+            self._store,
+            key,
+            chunks,
+            attributes=_attributes(key),
+            use_multipart=True,
+            chunk_size=_PART_BYTES,
+            max_concurrency=_PARTS_AT_ONCE,
+        )
 
 
 def open_storage(url: str, signer: UrlSigner) -> Storage:
@@ -243,8 +295,54 @@ def open_storage(url: str, signer: UrlSigner) -> Storage:
     return FolderStorage(Path(unquote(parts.path)), signer)
 
 
+class _PipeCut(Exception):
+    """The rest of the file does not come."""
+
+
+class _Pipe:
+    """Chunks from the event loop to a thread that takes them, few at a time."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Semaphore(_CHUNKS_WAITING)
+        # None stands for the end.
+        self._waiting: queue.SimpleQueue[bytes | _PipeCut | None] = queue.SimpleQueue()
+
+    async def give(self, chunk: bytes) -> None:
+        """Hand a chunk over once there is room for it, or nobody to take it."""
+        await self._room.acquire()
+        self._waiting.put(chunk)
+
+    def end(self) -> None:
+        """That was all."""
+        self._waiting.put(None)
+
+    def cut(self) -> None:
+        """Nothing more comes, and it was not all."""
+        self._waiting.put(_PipeCut())
+
+    def taker_left(self, taker: "asyncio.Task[None]") -> None:
+        """Let nobody wait for room any more."""
+        self._room.release()
+        if not taker.cancelled():
+            # Whoever was cancelled does not ask how it ended.
+            taker.exception()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (chunk := self._waiting.get()) is not None:
+            if isinstance(chunk, _PipeCut):
+                raise chunk
+            self._loop.call_soon_threadsafe(self._room.release)
+            yield chunk
+
+
 def _extension(key: str) -> str:
     return key.rpartition(".")[2]
+
+
+def _attributes(key: str) -> dict[str, str]:
+    content_type = _TYPES[_extension(key)]
+    return {"Content-Type": content_type, "Content-Disposition": disposition(content_type)}
 
 
 def _sync(path: Path) -> None:

@@ -14,6 +14,7 @@ from commonservices.v1 import (
     event_service_pb2_grpc,
     message_service_pb2_grpc,
     messaging_service_service_pb2_grpc,
+    video_call_service_pb2_grpc,
     webhook_delivery_service_pb2_grpc,
 )
 from google.rpc import error_details_pb2
@@ -43,6 +44,7 @@ class Client:
     conversations: "conversation_service_pb2_grpc.ConversationServiceAsyncStub"
     participants: "conversation_service_pb2_grpc.ParticipantServiceAsyncStub"
     messages: "message_service_pb2_grpc.MessageServiceAsyncStub"
+    video_calls: "video_call_service_pb2_grpc.VideoCallServiceAsyncStub"
     events: "event_service_pb2_grpc.EventServiceAsyncStub"
     deliveries: "webhook_delivery_service_pb2_grpc.WebhookDeliveryServiceAsyncStub"
 
@@ -93,6 +95,7 @@ def client_with(channel: grpc.aio.Channel, *, bearer_id: int, token: str, signin
         conversations=conversation_service_pb2_grpc.ConversationServiceStub(channel),
         participants=conversation_service_pb2_grpc.ParticipantServiceStub(channel),
         messages=message_service_pb2_grpc.MessageServiceStub(channel),
+        video_calls=video_call_service_pb2_grpc.VideoCallServiceStub(channel),
         events=event_service_pb2_grpc.EventServiceStub(channel),
         deliveries=webhook_delivery_service_pb2_grpc.WebhookDeliveryServiceStub(channel),
     )

@@ -22,11 +22,16 @@ from tests.clients import Client, make_client
 
 PUBLIC_BASE_URL = "http://shunkan_ido"
 TWILIO_AUTH_TOKEN = "SKXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"
+ZOOM_SDK_KEY = "a-video-sdk-key"
+ZOOM_SDK_SECRET = "a-video-sdk-secret-of-forty-characters--"
+ZOOM_WEBHOOK_SECRET_TOKEN = "a-webhook-secret-token"
 
 _EMPTY = """
-TRUNCATE webhook_attempts, webhook_deliveries, webhook_endpoints, message_callbacks, media_files, messages, pairings,
-         participants, conversations, events, idempotency_keys, opt_outs, line_types, unknown_sender_answers,
-         number_syncs, twilio_numbers, messaging_services, customers, api_keys, bearers, event_log;
+TRUNCATE webhook_attempts, webhook_deliveries, webhook_endpoints, zoom_events, video_call_recordings,
+         video_call_stays, video_call_participants, video_sessions, video_calls, message_callbacks, media_files,
+         messages, pairings, participants, conversations, events, idempotency_keys, opt_outs, line_types,
+         unknown_sender_answers, number_syncs, twilio_numbers, messaging_services, customers, api_keys, bearers,
+         event_log;
 INSERT INTO event_log (id, last_position, oldest_position) VALUES (1, 0, 0);
 """
 
@@ -68,6 +73,12 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
         twilio_account_sid="AC" + "0" * 32,
         twilio_auth_token=SecretStr(TWILIO_AUTH_TOKEN),
         twilio_api_base_url="http://127.0.0.1:9",
+        zoom_sdk_key=ZOOM_SDK_KEY,
+        zoom_sdk_secret=SecretStr(ZOOM_SDK_SECRET),
+        zoom_api_key="a-video-api-key",
+        zoom_api_secret=SecretStr("a-video-api-secret-of-forty-characters--"),
+        zoom_webhook_secret_token=SecretStr(ZOOM_WEBHOOK_SECRET_TOKEN),
+        zoom_api_base_url="http://127.0.0.1:9",
         storage_url=tmp_path_factory.mktemp("files").as_uri(),
         webhook_allowed_networks=(ip_network("127.0.0.0/8"),),
     )

@@ -6,6 +6,7 @@ from itertools import accumulate
 from uuid import UUID
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +17,7 @@ from server.conversations.keys import ConversationKey, ConversationNotFound
 from server.conversations.participants import Participant
 from server.conversations.tables import ConversationRow, ParticipantRow
 from server.db import violated_constraint
-from server.errors import AlreadyExists
+from server.errors import AlreadyExists, Unavailable
 from server.numbers.selection import NoSenderNumber, SenderNumberNotOwned
 from server.numbers.tables import CustomerRow, MessagingServiceRow
 from server.paging import Page
@@ -25,6 +26,9 @@ from server.paging import Page
 _MOST_PARTICIPANTS_OF_A_PAGE = 5000
 
 _CLIENT_ID_IS_UNIQUE = "uq_conversations_bearer_id_client_conversation_id"
+
+# How often a conversation is looked for anew because another create made it meanwhile.
+_TRIES = 10
 
 
 class ConversationExists(AlreadyExists):
@@ -112,6 +116,33 @@ async def find_conversation(
     if row is None:
         raise ConversationNotFound(key)
     return row
+
+
+async def find_or_make_conversation(
+    tx: AsyncSession, *, caller: Caller, key: ConversationKey, callback_url: str | None
+) -> ConversationRow:
+    """The caller's own conversation of a key, for something new to belong to.
+
+    One that is named by its id in the caller's system is made where there is none, with this callback_url.
+    """
+    column = getattr(ConversationRow, key.name)
+    query = select(ConversationRow).where(ConversationRow.bearer_id == caller.bearer_id, column == key.parameter())
+    made = (
+        insert(ConversationRow)
+        .values(bearer_id=caller.bearer_id, client_conversation_id=key.value, callback_url=callback_url)
+        .on_conflict_do_nothing(index_elements=["bearer_id", "client_conversation_id"])
+        .returning(ConversationRow)
+    )
+    for _ in range(_TRIES):
+        row = await tx.scalar(query)
+        if row is not None:
+            return row
+        if key.name != "client_conversation_id":
+            raise ConversationNotFound(key)
+        row = await tx.scalar(made)
+        if row is not None:
+            return row
+    raise Unavailable("the conversation keeps being made and renamed; try again")
 
 
 async def _find_service(

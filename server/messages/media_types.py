@@ -8,6 +8,9 @@ from server.storage import KEPT_TYPES
 # Of one inbound file; Twilio takes no larger message.
 MAX_BYTES = 5 * 1024 * 1024
 
+# Kept of recordings; carriers take none of them.
+ACCEPTED_TYPES = KEPT_TYPES - {"application/json", "application/octet-stream", "text/vtt"}
+
 # As Twilio's page "Accepted content types for media" spells them, and phones do, for types that have another name.
 _ALIASES = {
     "application/rtf": "text/rtf",
@@ -54,7 +57,7 @@ def accepted_type(content_type: str) -> str | None:
     """The one name of a type, without parameters; None of a type that is not accepted."""
     bare = content_type.partition(";")[0].strip().lower()
     name = _ALIASES.get(bare, bare)
-    return name if name in KEPT_TYPES else None
+    return name if name in ACCEPTED_TYPES else None
 
 
 def proven_type(content_type: str, data: bytes) -> str:

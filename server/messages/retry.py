@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from server.background import backoff
+
 # Refused for so long, a message fails: most texts are of no use a day later, and their sender should know.
 GIVE_UP_AFTER = timedelta(hours=24)
 
@@ -19,6 +21,5 @@ def delay_after(*, attempts: int, retry_after: timedelta | None, roll: float) ->
 
     `roll`, from 0 to 1, spreads the delay up to 20 % longer, so that messages refused together do not return together.
     """
-    doubled = min(FIRST_DELAY * (1 << min(attempts - 1, 20)), LONGEST_DELAY)
-    asked = min(retry_after, LONGEST_RETRY_AFTER) if retry_after is not None else timedelta(0)
-    return max(doubled, asked) * (1 + 0.2 * roll)
+    asked = min(retry_after, LONGEST_RETRY_AFTER) if retry_after is not None else None
+    return backoff(attempts, first=FIRST_DELAY, longest=LONGEST_DELAY, asked=asked, roll=roll)

@@ -7,8 +7,9 @@ from server.db import Base
 from server.events import tables as events
 from server.messages import tables as messages
 from server.numbers import tables as numbers
+from server.video import tables as video
 from server.webhooks import tables as webhooks
 
-MODULES = (accounts, conversations, events, idempotency, messages, numbers, webhooks)
+MODULES = (accounts, conversations, events, idempotency, messages, numbers, video, webhooks)
 
 METADATA = Base.metadata

@@ -1,8 +1,8 @@
 """Provider name to adapters: what a Message row's provider stands for.
 
 Adapters are imported when they are made: api processes only read callbacks and should not load an SDK for that. They
-are made inside a running event loop, where they open connection pools. Bandwidth's are there only where it is
-configured.
+are made inside a running event loop, where they open connection pools. Bandwidth's and Zoom's are there only where they
+are configured.
 """
 
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from server.providers.ports import (
     MessageSender,
     NumberDirectory,
 )
+from server.providers.video_ports import RecordingFetcher, VideoEventReader, VideoSessions, VideoTokens
 
 if TYPE_CHECKING:
     from server.providers.bandwidth.oauth import ClientCredentials
@@ -128,4 +129,48 @@ def number_directory(settings: Settings) -> NumberDirectory:
         account_sid=settings.twilio_account_sid,
         auth_token=settings.twilio_auth_token.get_secret_value(),
         api_base_url=settings.twilio_api_base_url,
+    )
+
+
+def video_tokens(settings: Settings) -> VideoTokens | None:
+    """Tokens of the Video SDK account."""
+    if settings.zoom_sdk_key is None:
+        return None
+    from server.providers.zoom.tokens import ZoomVideoTokens
+
+    assert settings.zoom_sdk_secret is not None, "set together with the key"
+    return ZoomVideoTokens(sdk_key=settings.zoom_sdk_key, sdk_secret=settings.zoom_sdk_secret.get_secret_value())
+
+
+def video_sessions(settings: Settings) -> VideoSessions | None:
+    """Sessions of the Video SDK account."""
+    if settings.zoom_api_key is None:
+        return None
+    from server.providers.zoom.client import ZoomVideoSessions
+
+    assert settings.zoom_api_secret is not None, "set together with the key"
+    return ZoomVideoSessions(
+        api_key=settings.zoom_api_key,
+        api_secret=settings.zoom_api_secret.get_secret_value(),
+        api_base_url=settings.zoom_api_base_url,
+    )
+
+
+def video_event_reader(settings: Settings) -> VideoEventReader | None:
+    """Zoom's webhooks."""
+    if settings.zoom_webhook_secret_token is None:
+        return None
+    from server.providers.zoom.webhook import ZoomVideoEventReader
+
+    return ZoomVideoEventReader(secret_token=settings.zoom_webhook_secret_token.get_secret_value())
+
+
+def recording_fetcher(settings: Settings) -> RecordingFetcher | None:
+    """Recordings of the Video SDK account."""
+    if settings.zoom_sdk_key is None:
+        return None
+    from server.providers.zoom.recordings import ZoomRecordingFetcher
+
+    return ZoomRecordingFetcher(
+        api_base_url=settings.zoom_api_base_url, allowed_networks=settings.webhook_allowed_networks
     )

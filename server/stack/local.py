@@ -61,6 +61,7 @@ class LocalStack:
         database_url = self._start_postgres()
         self._make_twilio_account()
         self._make_bandwidth_account()
+        self._make_zoom_account()
         self._complete(database_url)
         self._prepare(database_url)
         apis = [f"{HOST}:{free_port()}" for _ in range(API_PROCESSES)]
@@ -116,6 +117,15 @@ class LocalStack:
             "BANDWIDTH_TOKEN_URL": f"http://{self._sandbox}{BANDWIDTH_TOKEN_PATH}",
         }
 
+    def _make_zoom_account(self) -> None:
+        """The sandbox plays Zoom too, unless there is an account at Zoom itself."""
+        if self._sandbox is None or self._settings.zoom_sdk_key is not None:
+            return
+        names = ("ZOOM_SDK_KEY", "ZOOM_SDK_SECRET", "ZOOM_API_KEY", "ZOOM_API_SECRET", "ZOOM_WEBHOOK_SECRET_TOKEN")
+        # As long as HS256 wants its keys.
+        self._made |= {name: self._folder.kept(name.lower(), lambda: secrets.token_hex(16)) for name in names}
+        self._made["ZOOM_API_BASE_URL"] = f"http://{self._sandbox}"
+
     def _sandbox_process(self) -> list[Process]:
         if self._sandbox is None:
             return []
@@ -128,6 +138,8 @@ class LocalStack:
         ]
         if "BANDWIDTH_ACCOUNT_ID" in self._made:
             options.append(f"--bandwidth-callback-url={public_base_url}/webhooks/bandwidth/messages_updates")
+        if "ZOOM_SDK_KEY" in self._made:
+            options.append(f"--zoom-webhook-url={public_base_url}/api/v1/zoom_requests/webhook")
         return [self._process("sandbox", "server", "sandbox", "serve", *options)]
 
     def _complete(self, database_url: str) -> None:

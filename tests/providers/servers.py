@@ -15,7 +15,7 @@ from aiohttp import web
 
 from server.providers.ports import MessageCallback, SignedRequest
 from server.providers.sandbox.app import make_app
-from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH, BandwidthAccount, SandboxSettings
+from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH, BandwidthAccount, SandboxSettings, ZoomAccount
 from server.providers.twilio.callback import TwilioMessageCallbackReader
 
 ACCOUNT_SID = "AC" + "1" * 32
@@ -94,6 +94,7 @@ async def running_sandbox(
     inbound_url: str | None = None,
     base_url: str | None = None,
     bandwidth: BandwidthAccount | None = None,
+    zoom: ZoomAccount | None = None,
 ) -> AsyncIterator[Sandbox]:
     """A sandbox with numbers and service of its own, as it starts."""
     settings = SandboxSettings(
@@ -104,6 +105,7 @@ async def running_sandbox(
         inbound_url=inbound_url,
         base_url=base_url,
         bandwidth=bandwidth,
+        zoom=zoom,
     )
     async with listening(make_app(settings, now=now)) as address, aiohttp.ClientSession() as http:
         yield Sandbox(address, http)

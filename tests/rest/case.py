@@ -30,7 +30,10 @@ PATTERNS = {
     "<token>": re.compile(r"csk_[\w-]{43}"),
     "<prefix>": re.compile(r"csk_[\w-]{6}"),
     "<secret>": re.compile(r"whsec_\S+"),
+    "<jwt>": re.compile(r"eyJ[\w-]+\.eyJ[\w-]+\.[\w-]{43}"),
 }
+
+_IDS = frozenset({"id", "bearer_id", "video_call_id"})
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ def with_patterns(value: Json) -> Json:
     """
     if isinstance(value, dict):
         value = {key: item for key, item in value.items() if key != "last_used_at"}
-        ids = {key: "<id>" for key, item in value.items() if key in ("id", "bearer_id") and isinstance(item, int)}
+        ids = {key: "<id>" for key, item in value.items() if key in _IDS and isinstance(item, int)}
         return {key: with_patterns(item) for key, item in value.items()} | ids
     if isinstance(value, list):
         return [with_patterns(item) for item in value]

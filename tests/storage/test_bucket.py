@@ -1,6 +1,7 @@
 """Storage in a bucket, on a real S3 service."""
 
 import os
+import resource
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
@@ -11,7 +12,8 @@ from yarl import URL
 
 from server.storage import FileMissing, Storage, StorageFailed, UrlSigner, new_key, open_storage
 from tests.messages.support import until
-from tests.storage.seaweed import ACCESS_KEY, SECRET_KEY, running_seaweed
+from tests.storage.seaweed import ACCESS_KEY, REGION, SECRET_KEY, running_seaweed, unfinished_uploads
+from tests.storage.streams import Lost, many, pieces
 
 DAY = timedelta(days=1)
 SIGNER = UrlSigner("https://api.example", [Fernet.generate_key().decode()])
@@ -30,7 +32,7 @@ def aws(_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", _endpoint)
-    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     return monkeypatch
@@ -74,6 +76,56 @@ async def test_file_is_read_as_it_was_put(storage: Storage) -> None:
 
     assert file.content_type == "image/png"
     assert b"".join([chunk async for chunk in file.chunks]) == data
+
+
+@pytest.mark.parametrize("size", [0, 1, 20_000_000])
+async def test_file_is_read_as_it_arrived(storage: Storage, http: aiohttp.ClientSession, size: int) -> None:
+    key, data = new_key("recordings", "video/mp4"), os.urandom(size)
+
+    await storage.put_stream(key, pieces(data))
+
+    async with http.get(URL(await storage.url(key, expires_in=DAY), encoded=True)) as answer:
+        assert (answer.status, await answer.read()) == (200, data)
+    assert answer.headers["content-type"] == "video/mp4"
+    assert answer.headers["content-disposition"] == "inline"
+
+
+async def test_file_whose_end_is_lost_leaves_nothing(storage: Storage, http: aiohttp.ClientSession) -> None:
+    key, endpoint = new_key("recordings", "video/mp4"), os.environ["AWS_ENDPOINT_URL"]
+    begun = 0
+
+    async def lost() -> AsyncIterator[bytes]:
+        nonlocal begun
+        async for piece in pieces(b"x" * 40_000_000):
+            yield piece
+        begun = await unfinished_uploads(http, endpoint, "school-files")
+        raise Lost
+
+    with pytest.raises(Lost):
+        await storage.put_stream(key, lost())
+
+    with pytest.raises(FileMissing):
+        await storage.open(key)
+    assert (begun, await unfinished_uploads(http, endpoint, "school-files")) == (1, 0)
+
+
+async def test_large_file_is_never_whole_in_memory(storage: Storage) -> None:
+    await storage.put_stream("recordings/first.mp4", many(64))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    await storage.put_stream("recordings/call.mp4", many(256))
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 96 * 1024
+
+
+async def test_service_that_is_away_takes_no_more_than_it_must(aws: pytest.MonkeyPatch) -> None:
+    aws.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    away = open_storage("s3://school-files", SIGNER)
+
+    with pytest.raises(StorageFailed):
+        await away.put_stream("recordings/call.mp4", many(64))
+
+    await away.aclose()
 
 
 async def test_missing_file_is_missing(storage: Storage) -> None:

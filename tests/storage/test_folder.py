@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from server.storage import (
     new_key,
     open_storage,
 )
+from tests.messages.support import until
+from tests.storage.streams import Lost, lost_after, many, pieces
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
 UNTIL = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -54,6 +57,71 @@ async def test_file_is_read_as_it_was_put(storage: Storage, content_type: str) -
 
     assert file.content_type == content_type
     assert b"".join([chunk async for chunk in file.chunks]) == data
+
+
+@pytest.mark.parametrize("size", [0, 1, 20_000_000])
+async def test_file_is_read_as_it_arrived(storage: Storage, size: int) -> None:
+    key, data = new_key("recordings", "video/mp4"), os.urandom(size)
+
+    await storage.put_stream(key, pieces(data))
+    file = await storage.open(key)
+
+    assert file.content_type == "video/mp4"
+    assert b"".join([chunk async for chunk in file.chunks]) == data
+
+
+async def test_file_whose_end_is_lost_is_not_there(storage: Storage, folder: Path) -> None:
+    await storage.put("recordings/other.mp4", b"data")
+
+    with pytest.raises(Lost):
+        await storage.put_stream("recordings/call.mp4", lost_after(b"x" * 20_000_000))
+
+    assert _names(folder / "recordings") == ["other.mp4"]
+
+
+async def test_file_that_nobody_waits_for_any_more_is_not_there(storage: Storage, folder: Path) -> None:
+    await storage.put("recordings/other.mp4", b"data")
+    given = asyncio.Event()
+
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"x" * 10_000_000
+        given.set()
+        await asyncio.Event().wait()
+
+    storing = asyncio.create_task(storage.put_stream("recordings/call.mp4", stuck()))
+    await given.wait()
+    storing.cancel()
+    await asyncio.gather(storing, return_exceptions=True)
+
+    # Stored after it, by the same threads.
+    await asyncio.gather(*(storage.put(f"recordings/{number}.txt", b"") for number in range(16)))
+    await until(lambda: all("#" not in name for name in _names(folder / "recordings")))
+    assert not (folder / "recordings" / "call.mp4").exists()
+
+
+async def test_folder_that_cannot_be_written_takes_no_more_than_it_must(storage: Storage, folder: Path) -> None:
+    (folder / "recordings").write_text("a file where the folder should be")
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield b"x" * 1_000_000
+
+    with pytest.raises(StorageFailed):
+        await storage.put_stream("recordings/call.mp4", endless())
+
+    assert taken < 100
+
+
+async def test_large_file_is_never_whole_in_memory(storage: Storage) -> None:
+    await storage.put_stream("recordings/first.mp4", many(64))
+    before = _most_memory()
+
+    await storage.put_stream("recordings/call.mp4", many(512))
+
+    assert _most_memory() - before < 64 * 1024
 
 
 def test_folder_is_made_for_its_owner_alone(folder: Path) -> None:
@@ -166,6 +234,36 @@ def test_process_that_was_storing_ends_as_it_should(folder: Path) -> None:
     codes = [subprocess.run([sys.executable, "-c", program, folder.as_uri()], check=False).returncode for _ in range(5)]
 
     assert codes == [0] * 5
+
+
+def test_process_that_ends_while_a_file_arrives_ends(folder: Path) -> None:
+    program = (
+        "import asyncio, sys; from server.storage import UrlSigner, open_storage\n"
+        "async def stuck():\n"
+        "    yield b'x' * 5_000_000\n"
+        "    await asyncio.Event().wait()\n"
+        "async def main():\n"
+        "    storage = open_storage(sys.argv[1], UrlSigner('', []))\n"
+        "    asyncio.create_task(storage.put_stream('recordings/call.mp4', stuck()))\n"
+        "    await storage.put('recordings/other.mp4', b'x')\n"
+        "asyncio.run(main())"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program, folder.as_uri()], check=False, timeout=30, capture_output=True
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert _names(folder / "recordings") == ["other.mp4"]
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _most_memory() -> int:
+    """The most that this process ever had, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def signature(url: str) -> str:

@@ -122,6 +122,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """403. The file's URL was not given out by this service, or has expired. Metadata: kind, name."""
     FILE_NOT_FOUND: _ErrorReason.ValueType  # 81
     """404. The file is not there any more. Metadata: kind, name."""
+    VIDEO_CALL_NOT_FOUND: _ErrorReason.ValueType  # 90
+    """404. Metadata: session_key."""
+    VIDEO_CALL_ENDED: _ErrorReason.ValueType  # 91
+    """400. The video call is over. Metadata: session_key, internal_status."""
+    SESSION_NAME_TAKEN: _ErrorReason.ValueType  # 92
+    """409. A video call of this session name, in whatever case, is not over yet. Metadata: session_name."""
+    VIDEO_NOT_CONFIGURED: _ErrorReason.ValueType  # 93
+    """400. No Zoom account is configured."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused: the `reason` of every error, in REST bodies and in `google.rpc.ErrorInfo` of gRPC status
@@ -229,4 +237,12 @@ FILE_URL_INVALID: ErrorReason.ValueType  # 80
 """403. The file's URL was not given out by this service, or has expired. Metadata: kind, name."""
 FILE_NOT_FOUND: ErrorReason.ValueType  # 81
 """404. The file is not there any more. Metadata: kind, name."""
+VIDEO_CALL_NOT_FOUND: ErrorReason.ValueType  # 90
+"""404. Metadata: session_key."""
+VIDEO_CALL_ENDED: ErrorReason.ValueType  # 91
+"""400. The video call is over. Metadata: session_key, internal_status."""
+SESSION_NAME_TAKEN: ErrorReason.ValueType  # 92
+"""409. A video call of this session name, in whatever case, is not over yet. Metadata: session_name."""
+VIDEO_NOT_CONFIGURED: ErrorReason.ValueType  # 93
+"""400. No Zoom account is configured."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,4 +1,4 @@
-"""The sandbox put together: two vendors' REST and the control API on one port, and what stands before Twilio's."""
+"""The sandbox put together: three vendors' REST and the control API on one port, and what stands before Twilio's."""
 
 import asyncio
 import json
@@ -35,6 +35,9 @@ from server.providers.sandbox.phone_numbers import PhoneNumbers
 from server.providers.sandbox.records import AskedFor
 from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH, SandboxSettings
 from server.providers.sandbox.texts import MAX_REQUEST_BYTES, Texts
+from server.providers.sandbox.zoom_answers import DOWNLOAD_PREFIX, ZOOM_PREFIX
+from server.providers.sandbox.zoom_app import Zoom
+from server.providers.sandbox.zoom_control import NoZoom, ZoomControl
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +56,15 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
     account = settings.bandwidth
     bandwidth_callbacks = None if account is None else BandwidthCallbacks(account)
     delivery = Delivery(carrier, callbacks, step_delay=settings.step_delay, bandwidth=bandwidth_callbacks)
+    zoom = None if settings.zoom is None else Zoom(carrier, settings, settings.zoom)
 
     async def run_delivery(_: web.Application) -> AsyncIterator[None]:
         delivery.resume()
+        if zoom is not None:
+            zoom.resume()
         yield
+        if zoom is not None:
+            await zoom.aclose()
         await delivery.aclose()
         await callbacks.aclose()
         if bandwidth_callbacks is not None:
@@ -73,7 +81,8 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
         PhoneNumbers(carrier),
         Lookups(carrier),
         MessagingServices(carrier),
-        control.Control(carrier, delivery, bandwidth=account),
+        control.Control(carrier, delivery, bandwidth=account, zoom=zoom),
+        NoZoom() if zoom is None else ZoomControl(zoom, base_url=settings.base_url),
         Texts(
             carrier,
             Inbound(carrier, delivery),
@@ -87,6 +96,8 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
         tokens = BandwidthTokens(carrier, account)
         app.add_routes(tokens.routes())
         app.add_subapp(BANDWIDTH_PREFIX, make_bandwidth_app(carrier, delivery, account, tokens))
+    if zoom is not None:
+        zoom.mount(app)
     app.cleanup_ctx.append(run_delivery)
     return app
 
@@ -119,8 +130,9 @@ def _is_control(request: web.Request) -> bool:
 
 
 def _is_twilios(request: web.Request) -> bool:
-    """Bandwidth's are answered below its own gate, and tokens without one."""
-    return not _is_control(request) and not request.path.startswith((BANDWIDTH_PREFIX, BANDWIDTH_TOKEN_PATH))
+    """Bandwidth's are answered below its own gate, and tokens without one; Zoom's below its."""
+    others = (BANDWIDTH_PREFIX, BANDWIDTH_TOKEN_PATH, ZOOM_PREFIX, DOWNLOAD_PREFIX)
+    return not _is_control(request) and not request.path.startswith(others)
 
 
 def _record(carrier: Carrier) -> Middleware:

@@ -78,7 +78,7 @@ def inbox_line(message: Json) -> str:
     """When, from whom to whom, what became of it, text and media."""
     at = datetime.fromtimestamp(message["created"], UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     status = "carrier" if message["by_carrier"] else message["status"]
-    said = [_printable(message["body"])] if message["body"] else []
+    said = [printable(message["body"])] if message["body"] else []
     people = f"{message['from'] or '(a number of the service)'} -> {message['to']}"
     return "  ".join([at, people, status, *said, *message["media_urls"]])
 
@@ -104,10 +104,10 @@ def text_failure(sent: Json) -> str | None:
     failures = [answer["failure"] for answer in webhook["answers"]]
     if None in failures:
         return None
-    return f"The server did not take the text: {_FAILURES[failures[-1]]}."
+    return f"The server did not take the text: {FAILURES[failures[-1]]}."
 
 
-_FAILURES = {
+FAILURES = {
     "4xx": "it refused it",
     "5xx": "it failed",
     "ct": "it cannot be reached",
@@ -128,6 +128,6 @@ def _type_of(path: Path) -> str:
     return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One line, whatever a text holds; a terminal is not to obey it."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -18,6 +18,7 @@ PUT    /sandbox/numbers/{number}       the account buys a number, which is in no
 DELETE /sandbox/numbers/{number}       the account releases a number, which leaves its service too
 PUT    /sandbox/services/{sid}         {"advanced_opt_out"}: whether keywords are told to the account as OptOutType
 POST   /sandbox/reset                  forget everything
+       /sandbox/video/…                 people in sessions of Zoom's Video SDK; see `zoom_control.py`
 """
 
 from dataclasses import asdict
@@ -34,6 +35,7 @@ from server.providers.sandbox.misbehaviour import MAX_DELAY, Answer, Callbacks, 
 from server.providers.sandbox.records import Handset, Message, PhoneNumber
 from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_NUMBERS, BandwidthAccount
 from server.providers.sandbox.validity import is_phone_number
+from server.providers.sandbox.zoom_app import Zoom
 
 PREFIX = "/sandbox/"
 
@@ -43,10 +45,13 @@ _MAX_DELAY_MS = int(MAX_DELAY.total_seconds() * 1000)
 class Control:
     """The control API of one carrier."""
 
-    def __init__(self, carrier: Carrier, delivery: Delivery, *, bandwidth: BandwidthAccount | None) -> None:
+    def __init__(
+        self, carrier: Carrier, delivery: Delivery, *, bandwidth: BandwidthAccount | None, zoom: Zoom | None
+    ) -> None:
         self._carrier = carrier
         self._delivery = delivery
         self._bandwidth = bandwidth
+        self._zoom = zoom
 
     def routes(self) -> list[web.RouteDef]:
         """Where it lives."""
@@ -197,7 +202,10 @@ class Control:
         return web.json_response({"sid": service.sid, "advanced_opt_out": service.advanced_opt_out})
 
     async def reset(self, _: web.Request) -> web.Response:
-        """Forget messages, requests, handsets, opt-outs, misbehaviour, and what was done to numbers and services."""
+        """Forget messages, requests, handsets, opt-outs, misbehaviour, sessions, and what was done to numbers and
+        services."""
+        if self._zoom is not None:
+            await self._zoom.reset()
         await self._delivery.aclose()
         self._carrier.reset()
         return web.json_response({})

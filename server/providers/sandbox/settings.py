@@ -13,6 +13,8 @@ BANDWIDTH_NUMBERS: Final = tuple(f"+1303555010{last}" for last in range(10))
 BANDWIDTH_APPLICATION_ID: Final = "b0000000-0000-4000-8000-000000000001"
 BANDWIDTH_TOKEN_PATH: Final = "/api/v1/oauth2/token"  # noqa: S105 no secret
 
+ZOOM_ACCOUNT_ID: Final = "SandboxZoomAccount0001"
+
 
 @dataclass(frozen=True)
 class BandwidthAccount:
@@ -24,6 +26,18 @@ class BandwidthAccount:
     callback_url: str
     callback_username: str
     callback_password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ZoomAccount:
+    """A Video SDK account at Zoom: the keys of its sessions, those of its REST API, and where events are posted."""
+
+    sdk_key: str
+    sdk_secret: str = field(repr=False)
+    api_key: str
+    api_secret: str = field(repr=False)
+    webhook_secret_token: str = field(repr=False)
+    webhook_url: str
 
 
 @dataclass(frozen=True)
@@ -42,3 +56,5 @@ class SandboxSettings:
     base_url: str | None = None
     # None plays Twilio alone.
     bandwidth: BandwidthAccount | None = None
+    # None plays no Zoom.
+    zoom: ZoomAccount | None = None
