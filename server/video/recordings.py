@@ -31,9 +31,8 @@ log = structlog.get_logger()
 # Files that one process fetches at a time: each has a worker of its own, so that a large one holds up no other.
 WORKERS = 4
 
-# A file may take hours, for which its lease is renewed.
+# A file may take hours, for which its lease is renewed when a third of it is over.
 LEASE = timedelta(minutes=3)
-RENEW_EVERY = timedelta(minutes=1)
 
 FIRST_DELAY = timedelta(seconds=10)
 LONGEST_DELAY = timedelta(minutes=15)
@@ -78,17 +77,25 @@ class RecordingWorker:
     """Stores recordings, one after the other."""
 
     def __init__(
-        self, db: Database, notifications: Notifications, fetcher: RecordingFetcher, storage: Storage, cipher: Cipher
+        self,
+        db: Database,
+        notifications: Notifications,
+        fetcher: RecordingFetcher,
+        storage: Storage,
+        cipher: Cipher,
+        *,
+        lease: timedelta = LEASE,
     ) -> None:
         self._db = db
         self._notifications = notifications
         self._fetcher = fetcher
         self._storage = storage
         self._cipher = cipher
+        self._lease = lease
 
     async def step(self) -> bool:
         """Claim a file that is due and see it through; whether there was one."""
-        claim = await self._db.fetch_one(_CLAIM, {"lease": LEASE}, class_row(_Claim))
+        claim = await self._db.fetch_one(_CLAIM, {"lease": self._lease}, class_row(_Claim))
         if claim is not None:
             await self._handle(claim)
         return claim is not None
@@ -115,9 +122,9 @@ class RecordingWorker:
 
     async def _renew(self, claim: _Claim) -> None:
         while True:
-            await asyncio.sleep(RENEW_EVERY.total_seconds())
+            await asyncio.sleep(self._lease.total_seconds() / 3)
             try:
-                await self._postpone(claim, LEASE)
+                await self._postpone(claim, self._lease)
             except DATABASE_DOWN as error:
                 log.warning("recording.lease_not_renewed", recording_id=claim.id, error=str(error))
 

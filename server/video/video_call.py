@@ -167,7 +167,9 @@ def state_of_call(sessions: Collection[Session], *, maximum_call_length: timedel
     """What follows from all sessions of a call; None where there was none, and only time tells what it is."""
     if not sessions:
         return None
-    last = max(sessions, key=lambda session: (session.start_time or session.heard_at, session.session_id))
+    last = max(
+        sessions, key=lambda session: (session.start_time or session.heard_at, session.heard_at, session.session_id)
+    )
     start_time = min((session.start_time for session in sessions if session.start_time is not None), default=None)
     ends = [session.end_time for session in sessions if session.end_time is not None]
     is_over = len(ends) == len(sessions)

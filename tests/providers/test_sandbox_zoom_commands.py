@@ -106,6 +106,16 @@ async def test_token_that_is_not_good_is_said(sandbox: Sandbox) -> None:
     )
 
 
+async def test_nobody_there_to_act_is_said(sandbox: Sandbox) -> None:
+    left = await video(sandbox, "leave")
+    ended = await video(sandbox, "end")
+
+    assert left.error == "Error: The sandbox refused: user must be one of those who are in a session: nobody is."
+    assert ended.error == (
+        "Error: The sandbox refused: session must be the id or the name of a live session: there is none."
+    )
+
+
 async def test_sandbox_without_zoom_is_said() -> None:
     async with running_sandbox() as sandbox:
         ended = await video(sandbox, "sessions")

@@ -152,10 +152,11 @@ class ZoomControl:
 
     def _live(self, fields: Fields) -> Session:
         live = self._zoom.state.live()
-        return _chosen(fields, live, wanted="a live session", shown=live)
+        names = ", ".join(f"'{session.name}'" for session in live) or "there is none"
+        return _chosen(fields, live, wanted=f"a live session: {names}")
 
     def _any(self, fields: Fields) -> Session:
-        return _chosen(fields, [*self._zoom.state.sessions.values()], wanted="a session", shown=[])
+        return _chosen(fields, [*self._zoom.state.sessions.values()], wanted="a session")
 
     async def _answer(self, session: Session, telling: Telling, *, user: User | None = None) -> web.Response:
         if telling:
@@ -185,7 +186,7 @@ class NoZoom:
         raise ControlRefusal("this sandbox plays no Zoom: it was started without an account there")
 
 
-def _chosen(fields: Fields, among: list[Session], *, wanted: str, shown: list[Session]) -> Session:
+def _chosen(fields: Fields, among: list[Session], *, wanted: str) -> Session:
     written = fields.take("session", _is_text, f"the id or the name of {wanted}")
     if written is None:
         found = among if len(among) == 1 else []
@@ -193,8 +194,7 @@ def _chosen(fields: Fields, among: list[Session], *, wanted: str, shown: list[Se
         found = [each for each in among if written == each.id or written.lower() == each.name.lower()]
     if found:
         return found[-1]
-    names = f": {', '.join(repr(each.name) for each in shown)}" if shown else ""
-    fields.refuse("session", f"the id or the name of {wanted}{names}")
+    fields.refuse("session", f"the id or the name of {wanted}")
     fields.finish()
     raise AssertionError("a refused field ends the request")
 
