@@ -30,6 +30,8 @@ from jwt.types import Options
 from server.providers.sandbox.settings import ZOOM_ACCOUNT_ID, ZoomAccount
 
 _SHORTEST, _LONGEST = timedelta(minutes=30), timedelta(hours=48)
+# Whoever signs has a clock of their own.
+_CLOCK_SLACK = timedelta(minutes=1)
 _DOWNLOAD_LIFETIME = timedelta(hours=24)
 _ISSUER = "https://event.zoom.us"
 
@@ -102,7 +104,7 @@ def _time_errors(issued: Any, expires: Any, *, now: float) -> dict[str, str]:
     if not (_is_whole(issued) and _is_whole(expires)):
         times = (("iat", issued), ("exp", expires))
         return {f"token.{claim}": "must be Unix seconds" for claim, value in times if not _is_whole(value)}
-    if issued > now:
+    if issued > now + _CLOCK_SLACK.total_seconds():
         return {"token.iat": "must not be later than now"}
     if not _SHORTEST.total_seconds() <= expires - issued <= _LONGEST.total_seconds():
         return {"token.exp": "must be 1800 to 172800 seconds after iat"}
