@@ -5,6 +5,7 @@ SQLAlchemy sessions on connections borrowed from the same pool. The notes of the
 `docs/decisions/0002-one-pool-two-ways.md`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -102,7 +103,11 @@ class Database:
 
     async def drop_broken(self) -> None:
         """Replace the pool's connections that do not answer, so that no request has to find out."""
-        await self._pool.check()
+        # In a task of its own: `check` takes a cancellation for a broken connection and goes on, and its caller, who
+        # was to end, with it.
+        check = asyncio.create_task(self._pool.check())
+        await asyncio.wait({check})
+        await check
 
     async def close(self) -> None:
         """Close every connection."""

@@ -1,6 +1,7 @@
 """The pool keeps its places, whatever becomes of a transaction."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 import sqlalchemy.exc
@@ -10,24 +11,21 @@ from server.db import Database
 
 
 @pytest.fixture
-async def two(database_url: str) -> Database:
+async def two(database_url: str) -> AsyncIterator[Database]:
     """A pool of two connections."""
-    return Database(database_url, max_size=2)
+    db = Database(database_url, max_size=2)
+    await db.open()
+    yield db
+    await db.close()
 
 
 async def test_transactions_whose_connection_breaks_cost_no_place(two: Database) -> None:
-    await two.open()
-
     for _ in range(4):
         with pytest.raises(sqlalchemy.exc.OperationalError):
             await _break_in_transaction(two)
 
-    await two.close()
-
 
 async def test_transactions_that_are_cancelled_cost_no_place(two: Database) -> None:
-    await two.open()
-
     for _ in range(4):
         begun = asyncio.Event()
         sleeping = asyncio.create_task(_sleep_in_transaction(two, begun))
@@ -39,7 +37,22 @@ async def test_transactions_that_are_cancelled_cost_no_place(two: Database) -> N
         assert await tx.scalar(text("SELECT 1")) == 1
         assert connection.autocommit
 
-    await two.close()
+
+async def test_looking_for_broken_connections_ends_when_it_is_cancelled(two: Database) -> None:
+    turns = 0
+    while True:
+        async with two.connection():
+            pass
+        looking = asyncio.create_task(two.drop_broken())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if looking.done():
+            break
+        looking.cancel()
+        await asyncio.wait({looking})
+        assert looking.cancelled(), f"went on after {turns} turns"
+        turns += 1
+    assert turns > 2
 
 
 async def _sleep_in_transaction(db: Database, begun: asyncio.Event) -> None:
