@@ -28,6 +28,20 @@ def _comma_separated(value: object) -> object:
     return value
 
 
+# Each is worth nothing without the rest of its group.
+_SET_TOGETHER = (
+    ("twilio_api_key_sid", "twilio_api_key_secret", "twilio_twiml_app_sid"),
+    (
+        "bandwidth_account_id",
+        "bandwidth_client_id",
+        "bandwidth_client_secret",
+        "bandwidth_callback_username",
+        "bandwidth_callback_password",
+    ),
+    ("zoom_sdk_key", "zoom_sdk_secret", "zoom_api_key", "zoom_api_secret", "zoom_webhook_secret_token"),
+)
+
+
 class DatabaseSettings(BaseSettings):
     """What commands on the database alone are told."""
 
@@ -62,6 +76,9 @@ class Settings(DatabaseSettings):
     twilio_account_sid: str
     twilio_auth_token: SecretStr
     twilio_api_base_url: str | None = None
+    twilio_api_key_sid: str | None = None
+    twilio_api_key_secret: SecretStr | None = None
+    twilio_twiml_app_sid: str | None = None
     bandwidth_account_id: str | None = None
     bandwidth_client_id: str | None = None
     bandwidth_client_secret: SecretStr | None = None
@@ -75,10 +92,20 @@ class Settings(DatabaseSettings):
     zoom_api_secret: SecretStr | None = None
     zoom_webhook_secret_token: SecretStr | None = None
     zoom_api_base_url: str = "https://api.zoom.us"
+    voicebase_token: SecretStr | None = None
+    voicebase_api_base_url: str = "https://apis.voicebase.com"
     storage_url: str
     unknown_sender_answer: Annotated[str, Field(max_length=1600)] = (
         "We could not tell who this message is for, and nobody has read it. Please contact your school."
     )
+    unknown_caller_answer: Annotated[str, Field(max_length=1000)] = (
+        "We could not tell who this call is for. Please call your school. Goodbye."
+    )
+    conference_welcome_message: Annotated[str, Field(max_length=1000)] = (
+        "This is a call from your school. It is recorded. Please hold while you are connected."
+    )
+    maximum_call_minutes: Annotated[int, Field(ge=1, le=240)] = 120
+    delete_provider_recordings: bool = False
     webhook_allowed_networks: Annotated[tuple[Network, ...], NoDecode] = ()
     event_retention_days: Annotated[int, Field(ge=2, le=3650)] = 30
 
@@ -93,35 +120,11 @@ class Settings(DatabaseSettings):
         raise ValueError("must be file:///FOLDER or s3://BUCKET/PREFIX")
 
     @model_validator(mode="after")
-    def _whole_bandwidth_account(self) -> Self:
-        parts = (
-            self.bandwidth_account_id,
-            self.bandwidth_client_id,
-            self.bandwidth_client_secret,
-            self.bandwidth_callback_username,
-            self.bandwidth_callback_password,
-        )
-        if len({part is None for part in parts}) != 1:
-            raise ValueError(
-                "BANDWIDTH_ACCOUNT_ID, BANDWIDTH_CLIENT_ID, BANDWIDTH_CLIENT_SECRET, BANDWIDTH_CALLBACK_USERNAME and "
-                "BANDWIDTH_CALLBACK_PASSWORD must be set together, or none of them"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _whole_zoom_account(self) -> Self:
-        parts = (
-            self.zoom_sdk_key,
-            self.zoom_sdk_secret,
-            self.zoom_api_key,
-            self.zoom_api_secret,
-            self.zoom_webhook_secret_token,
-        )
-        if len({part is None for part in parts}) != 1:
-            raise ValueError(
-                "ZOOM_SDK_KEY, ZOOM_SDK_SECRET, ZOOM_API_KEY, ZOOM_API_SECRET and ZOOM_WEBHOOK_SECRET_TOKEN must be "
-                "set together, or none of them"
-            )
+    def _whole_accounts(self) -> Self:
+        for names in _SET_TOGETHER:
+            if len({getattr(self, name) is None for name in names}) != 1:
+                *first, last = (name.upper() for name in names)
+                raise ValueError(f"{', '.join(first)} and {last} must be set together, or none of them")
         return self
 
     @field_validator("bandwidth_client_id")
@@ -137,7 +140,13 @@ class Settings(DatabaseSettings):
         HttpUrl(value)
         return value
 
-    @field_validator("public_base_url", "twilio_api_base_url", "bandwidth_api_base_url", "zoom_api_base_url")
+    @field_validator(
+        "public_base_url",
+        "twilio_api_base_url",
+        "bandwidth_api_base_url",
+        "zoom_api_base_url",
+        "voicebase_api_base_url",
+    )
     @classmethod
     def _url_without_path(cls, value: str | None) -> str | None:
         if value is None:
@@ -173,6 +182,7 @@ class LocalSettings(BaseSettings):
     twilio_account_sid: str | None = None
     twilio_auth_token: SecretStr | None = None
     twilio_api_base_url: str | None = None
+    twilio_api_key_sid: str | None = None
     # That there is one; the rest of it is for the processes.
     bandwidth_account_id: str | None = None
     zoom_sdk_key: str | None = None
@@ -186,6 +196,8 @@ class LocalSettings(BaseSettings):
             raise ValueError("TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN must be set together, or neither")
         if self.twilio_api_base_url is not None and self.twilio_account_sid is None:
             raise ValueError("TWILIO_API_BASE_URL needs TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN")
+        if self.twilio_api_key_sid is not None and self.twilio_account_sid is None:
+            raise ValueError("TWILIO_API_KEY_SID needs TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN")
         return self
 
 

@@ -61,6 +61,11 @@ def test_missing_envoy(folder: Path) -> None:
         ("ENCRYPTION_KEYS", "short"),
         ("WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/99"),
         ("DATABASE_URL", "mysql://somewhere/else"),
+        ("MAXIMUM_CALL_MINUTES", "241"),
+        ("CONFERENCE_WELCOME_MESSAGE", "x" * 1001),
+        ("UNKNOWN_CALLER_ANSWER", "x" * 1001),
+        ("DELETE_PROVIDER_RECORDINGS", "perhaps"),
+        ("VOICEBASE_API_BASE_URL", "https://apis.voicebase.com/v3"),
     ],
 )
 def test_bad_setting(folder: Path, name: str, value: str) -> None:
@@ -73,6 +78,22 @@ def test_half_a_twilio_account(folder: Path) -> None:
     said = refused(folder, TWILIO_ACCOUNT_SID="AC" + "0" * 32)
 
     assert said.endswith("TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN must be set together, or neither")
+
+
+def test_an_api_key_without_its_twilio_account(folder: Path) -> None:
+    said = refused(folder, TWILIO_API_KEY_SID="SK" + "0" * 32)
+
+    assert said.endswith("TWILIO_API_KEY_SID needs TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN")
+
+
+def test_half_of_what_voice_needs(folder: Path) -> None:
+    account = {"TWILIO_ACCOUNT_SID": "AC" + "0" * 32, "TWILIO_AUTH_TOKEN": "0" * 32}
+
+    said = refused(folder, **account, TWILIO_API_KEY_SID="SK" + "0" * 32, DATABASE_URL="postgresql://x:y@127.0.0.1:1/z")
+
+    assert said.endswith(
+        "TWILIO_API_KEY_SID, TWILIO_API_KEY_SECRET and TWILIO_TWIML_APP_SID must be set together, or none of them"
+    )
 
 
 def test_half_a_bandwidth_account(folder: Path) -> None:
