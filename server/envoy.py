@@ -169,7 +169,8 @@ def _is_create(method: MethodDescriptor) -> bool:
 
 
 def _is_provider(method: MethodDescriptor) -> bool:
-    return bool(method.GetOptions().Extensions[access_pb2.access] == access_pb2.ACCESS_PROVIDER)
+    access = method.GetOptions().Extensions[access_pb2.access]
+    return access in (access_pb2.ACCESS_PROVIDER, access_pb2.ACCESS_PROVIDER_OR_ANY_KEY)
 
 
 def _is_file(method: MethodDescriptor) -> bool:

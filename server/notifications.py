@@ -33,6 +33,9 @@ class Channel(StrEnum):
     DELIVERIES = "cs_deliveries"  # webhook deliveries may be due
     MEDIA = "cs_media"  # media of inbound messages are to be stored
     RECORDINGS = "cs_recordings"  # recordings of video calls are to be stored
+    CALL_LEGS = "cs_call_legs"  # legs of calls are to be dialled, muted, held or hung up on
+    CALL_RECORDINGS = "cs_call_recordings"  # recordings of calls are to be stored
+    TRANSCRIPTS = "cs_transcripts"  # recordings are to be transcribed
     LINE_TYPES = "cs_line_types"  # numbers are to be looked up
     API_KEYS = "cs_api_keys"  # the key of the payload's hash has ended
 

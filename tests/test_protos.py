@@ -18,7 +18,7 @@ from tests.clients import refusal
 from tests.protos import bindings, methods, rpc_path
 
 ROOT = Path(__file__).parent.parent
-OPEN_TO_ALL = (access_pb2.ACCESS_PUBLIC, access_pb2.ACCESS_PROVIDER)
+OPEN_TO_ALL = (access_pb2.ACCESS_PUBLIC, access_pb2.ACCESS_PROVIDER, access_pb2.ACCESS_PROVIDER_OR_ANY_KEY)
 SERVICE_IN_FILE = 6
 METHOD_IN_SERVICE = 2
 

@@ -2,6 +2,7 @@
 
 from server import idempotency
 from server.accounts import tables as accounts
+from server.calls import tables as calls
 from server.conversations import tables as conversations
 from server.db import Base
 from server.events import tables as events
@@ -10,6 +11,6 @@ from server.numbers import tables as numbers
 from server.video import tables as video
 from server.webhooks import tables as webhooks
 
-MODULES = (accounts, conversations, events, idempotency, messages, numbers, video, webhooks)
+MODULES = (accounts, calls, conversations, events, idempotency, messages, numbers, video, webhooks)
 
 METADATA = Base.metadata

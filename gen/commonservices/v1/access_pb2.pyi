@@ -34,6 +34,10 @@ class _AccessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Access.ValueTy
     """The bearer of any API key, limited to the bearer's own resources (an Admin bearer sees everybody's)."""
     ACCESS_ADMIN: _Access.ValueType  # 4
     """The API key of a bearer of type Admin."""
+    ACCESS_PROVIDER_OR_ANY_KEY: _Access.ValueType  # 5
+    """A provider, proven by its signature, or the bearer of any API key: of a key only where the request has the header
+    `Authorization: Bearer`.
+    """
 
 class Access(_Access, metaclass=_AccessEnumTypeWrapper):
     """Who may call an RPC. The server's authentication reads this option from the descriptor, so the rule and its
@@ -50,6 +54,10 @@ ACCESS_ANY_KEY: Access.ValueType  # 3
 """The bearer of any API key, limited to the bearer's own resources (an Admin bearer sees everybody's)."""
 ACCESS_ADMIN: Access.ValueType  # 4
 """The API key of a bearer of type Admin."""
+ACCESS_PROVIDER_OR_ANY_KEY: Access.ValueType  # 5
+"""A provider, proven by its signature, or the bearer of any API key: of a key only where the request has the header
+`Authorization: Bearer`.
+"""
 Global___Access: _TypeAlias = Access  # noqa: Y015
 
 ACCESS_FIELD_NUMBER: _builtins.int

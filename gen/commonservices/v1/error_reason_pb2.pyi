@@ -130,6 +130,32 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """409. A video call of this session name, in whatever case, is not over yet. Metadata: session_name."""
     VIDEO_NOT_CONFIGURED: _ErrorReason.ValueType  # 93
     """400. No Zoom account is configured."""
+    CALL_NOT_FOUND: _ErrorReason.ValueType  # 100
+    """404. Metadata: call_uuid."""
+    CONFERENCE_CALL_NOT_FOUND: _ErrorReason.ValueType  # 101
+    """404. Metadata: uuid."""
+    CONFERENCE_CALL_ENDED: _ErrorReason.ValueType  # 102
+    """400. The conference call is over. Metadata: uuid, internal_status."""
+    CONFERENCE_CALL_PARTICIPANT_NOT_FOUND: _ErrorReason.ValueType  # 103
+    """404. Nobody in the conference has this call. Metadata: call_sid."""
+    CONFERENCE_CALL_PARTICIPANT_LEFT: _ErrorReason.ValueType  # 104
+    """400. They are not in the conference any more. Metadata: call_sid, internal_status."""
+    VOICEMAIL_NOT_FOUND: _ErrorReason.ValueType  # 105
+    """404. Metadata: voicemail_id."""
+    VOICE_NOT_CONFIGURED: _ErrorReason.ValueType  # 106
+    """400. There is no API key that voice tokens could be signed with."""
+    RECIPIENT_OPTED_OUT_OF_CALLS: _ErrorReason.ValueType  # 107
+    """400. The contact has asked not to be called from the messaging service's numbers. Metadata: phone_number."""
+    CONTACT_NOT_NAMED: _ErrorReason.ValueType  # 108
+    """400. The conversation has no contact, or several, and none was named. Metadata: the id that was given, by its name."""
+    CALL_NOT_COMPLETED: _ErrorReason.ValueType  # 109
+    """The error_code of a call that the provider never heard of again."""
+    RECORDING_ABSENT: _ErrorReason.ValueType  # 110
+    """The error_code of a call whose recording the provider does not have."""
+    RECORDING_FAILED: _ErrorReason.ValueType  # 111
+    """The error_code of a call whose recording could not be fetched, or is no sound that can be kept."""
+    TRANSCRIPTION_FAILED: _ErrorReason.ValueType  # 112
+    """The error_code of a call whose recording could not be transcribed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused: the `reason` of every error, in REST bodies and in `google.rpc.ErrorInfo` of gRPC status
@@ -245,4 +271,30 @@ SESSION_NAME_TAKEN: ErrorReason.ValueType  # 92
 """409. A video call of this session name, in whatever case, is not over yet. Metadata: session_name."""
 VIDEO_NOT_CONFIGURED: ErrorReason.ValueType  # 93
 """400. No Zoom account is configured."""
+CALL_NOT_FOUND: ErrorReason.ValueType  # 100
+"""404. Metadata: call_uuid."""
+CONFERENCE_CALL_NOT_FOUND: ErrorReason.ValueType  # 101
+"""404. Metadata: uuid."""
+CONFERENCE_CALL_ENDED: ErrorReason.ValueType  # 102
+"""400. The conference call is over. Metadata: uuid, internal_status."""
+CONFERENCE_CALL_PARTICIPANT_NOT_FOUND: ErrorReason.ValueType  # 103
+"""404. Nobody in the conference has this call. Metadata: call_sid."""
+CONFERENCE_CALL_PARTICIPANT_LEFT: ErrorReason.ValueType  # 104
+"""400. They are not in the conference any more. Metadata: call_sid, internal_status."""
+VOICEMAIL_NOT_FOUND: ErrorReason.ValueType  # 105
+"""404. Metadata: voicemail_id."""
+VOICE_NOT_CONFIGURED: ErrorReason.ValueType  # 106
+"""400. There is no API key that voice tokens could be signed with."""
+RECIPIENT_OPTED_OUT_OF_CALLS: ErrorReason.ValueType  # 107
+"""400. The contact has asked not to be called from the messaging service's numbers. Metadata: phone_number."""
+CONTACT_NOT_NAMED: ErrorReason.ValueType  # 108
+"""400. The conversation has no contact, or several, and none was named. Metadata: the id that was given, by its name."""
+CALL_NOT_COMPLETED: ErrorReason.ValueType  # 109
+"""The error_code of a call that the provider never heard of again."""
+RECORDING_ABSENT: ErrorReason.ValueType  # 110
+"""The error_code of a call whose recording the provider does not have."""
+RECORDING_FAILED: ErrorReason.ValueType  # 111
+"""The error_code of a call whose recording could not be fetched, or is no sound that can be kept."""
+TRANSCRIPTION_FAILED: ErrorReason.ValueType  # 112
+"""The error_code of a call whose recording could not be transcribed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

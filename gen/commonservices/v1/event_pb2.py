@@ -22,18 +22,19 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from commonservices.v1 import call_pb2 as commonservices_dot_v1_dot_call__pb2
 from commonservices.v1 import message_pb2 as commonservices_dot_v1_dot_message__pb2
 from commonservices.v1 import video_call_pb2 as commonservices_dot_v1_dot_video__call__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63ommonservices/v1/event.proto\x12\x11\x63ommonservices.v1\x1a\x1f\x63ommonservices/v1/message.proto\x1a\"commonservices/v1/video_call.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x02\n\x05\x45vent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12\x12\n\x04type\x18\x03 \x01(\tR\x04type\x12\x1b\n\tbearer_id\x18\x04 \x01(\rR\x08\x62\x65\x61rerId\x12;\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12\x1a\n\x08sequence\x18\x06 \x01(\rR\x08sequence\x12#\n\rresource_uuid\x18\x07 \x01(\tR\x0cresourceUuid\x12\x36\n\x07message\x18\n \x01(\x0b\x32\x1a.commonservices.v1.MessageH\x00R\x07message\x12=\n\nvideo_call\x18\x0b \x01(\x0b\x32\x1c.commonservices.v1.VideoCallH\x00R\tvideoCallB\x06\n\x04\x64\x61tab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63ommonservices/v1/event.proto\x12\x11\x63ommonservices.v1\x1a\x1c\x63ommonservices/v1/call.proto\x1a\x1f\x63ommonservices/v1/message.proto\x1a\"commonservices/v1/video_call.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x03\n\x05\x45vent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12\x12\n\x04type\x18\x03 \x01(\tR\x04type\x12\x1b\n\tbearer_id\x18\x04 \x01(\rR\x08\x62\x65\x61rerId\x12;\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12\x1a\n\x08sequence\x18\x06 \x01(\rR\x08sequence\x12#\n\rresource_uuid\x18\x07 \x01(\tR\x0cresourceUuid\x12\x36\n\x07message\x18\n \x01(\x0b\x32\x1a.commonservices.v1.MessageH\x00R\x07message\x12=\n\nvideo_call\x18\x0b \x01(\x0b\x32\x1c.commonservices.v1.VideoCallH\x00R\tvideoCall\x12-\n\x04\x63\x61ll\x18\x0c \x01(\x0b\x32\x17.commonservices.v1.CallH\x00R\x04\x63\x61llB\x06\n\x04\x64\x61tab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'commonservices.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENT']._serialized_start=155
-  _globals['_EVENT']._serialized_end=515
+  _globals['_EVENT']._serialized_start=185
+  _globals['_EVENT']._serialized_end=592
 # @@protoc_insertion_point(module_scope)

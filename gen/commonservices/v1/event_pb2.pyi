@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from commonservices.v1 import call_pb2 as _call_pb2
 from commonservices.v1 import message_pb2 as _message_pb2
 from commonservices.v1 import video_call_pb2 as _video_call_pb2
 from google.protobuf import descriptor as _descriptor
@@ -34,6 +35,7 @@ class Event(_message.Message):
     RESOURCE_UUID_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     VIDEO_CALL_FIELD_NUMBER: _builtins.int
+    CALL_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Public identity, also the webhook-id of its deliveries."""
     cursor: _builtins.str
@@ -58,6 +60,10 @@ class Event(_message.Message):
     def video_call(self) -> _video_call_pb2.VideoCall:
         """Of `video_calls.video_call.status_update`."""
 
+    @_builtins.property
+    def call(self) -> _call_pb2.Call:
+        """Of `direct_calls.call.status_update`, and with its conference of `conference_calls.conference_call.status_update`."""
+
     def __init__(
         self,
         *,
@@ -70,12 +76,13 @@ class Event(_message.Message):
         resource_uuid: _builtins.str = ...,
         message: _message_pb2.Message | None = ...,
         video_call: _video_call_pb2.VideoCall | None = ...,
+        call: _call_pb2.Call | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "message", b"message", "occurred_at", b"occurred_at", "video_call", b"video_call"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "data", b"data", "message", b"message", "occurred_at", b"occurred_at", "video_call", b"video_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bearer_id", b"bearer_id", "cursor", b"cursor", "data", b"data", "event_id", b"event_id", "message", b"message", "occurred_at", b"occurred_at", "resource_uuid", b"resource_uuid", "sequence", b"sequence", "type", b"type", "video_call", b"video_call"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bearer_id", b"bearer_id", "call", b"call", "cursor", b"cursor", "data", b"data", "event_id", b"event_id", "message", b"message", "occurred_at", b"occurred_at", "resource_uuid", b"resource_uuid", "sequence", b"sequence", "type", b"type", "video_call", b"video_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_data: _TypeAlias = _typing.Literal["message", "video_call"]  # noqa: Y015
+    _WhichOneofReturnType_data: _TypeAlias = _typing.Literal["message", "video_call", "call"]  # noqa: Y015
     _WhichOneofArgType_data: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_data) -> _WhichOneofReturnType_data | None: ...
 
