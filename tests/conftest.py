@@ -10,7 +10,7 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from server.app import Api, running_api
+from server.api import Api, running_api
 from server.caller import BearerType
 from server.config import Settings
 from server.db import Database

@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy.exc
 from sqlalchemy import text
 
-from server.app import LOG_PROCESSORS
 from server.db import Database
+from server.process import LOG_PROCESSORS
 
 
 def fail_with(password: str) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from server import app
+from server import commands
 from server.config import Settings
 from server.migrations import migrate
 from server.providers.sandbox.settings import (
@@ -22,7 +22,7 @@ from server.stack.folder import write_private
 
 async def _fill(settings: Settings, *, played: Sequence[str], admin: bool) -> str | None:
     if "twilio" in played:
-        await app.seed_local(
+        await commands.seed_local(
             settings,
             name="local",
             provider="twilio",
@@ -30,14 +30,14 @@ async def _fill(settings: Settings, *, played: Sequence[str], admin: bool) -> st
             twilio_messaging_sid=MESSAGING_SERVICE_SID,
         )
     if "bandwidth" in played:
-        await app.seed_local(
+        await commands.seed_local(
             settings,
             name="local-bandwidth",
             provider="bandwidth",
             numbers=BANDWIDTH_NUMBERS,
             bandwidth_messaging_sid=BANDWIDTH_APPLICATION_ID,
         )
-    return await app.create_admin(settings, name="admin") if admin else None
+    return await commands.create_admin(settings, name="admin") if admin else None
 
 
 def main(token_file: str, *played: str) -> None:

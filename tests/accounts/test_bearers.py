@@ -12,7 +12,7 @@ from commonservices.v1 import bearer_service_pb2 as pb
 from psycopg.rows import scalar_row
 
 from server.accounts.callbacks import callback_credentials
-from server.app import Api, running_api
+from server.api import Api, running_api
 from server.caller import BearerType
 from server.config import Settings
 from server.db import Database

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.app import Api
+from server.api import Api
 from server.db import Database
 from tests.factories import make_messaging_service
 

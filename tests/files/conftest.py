@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from server.app import Api
+from server.api import Api
 from server.config import Settings
 from server.storage import Storage, UrlSigner, open_storage
 from tests.files.support import signer_of

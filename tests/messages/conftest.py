@@ -9,7 +9,7 @@ import pytest
 from commonservices.v1 import twilio_request_service_pb2_grpc
 from pydantic import SecretStr
 
-from server.app import running_api
+from server.api import running_api
 from server.config import Settings
 from server.db import Database
 from server.messages.reconcile import Reconciler

@@ -15,7 +15,7 @@ from commonservices.v1 import bandwidth_request_service_pb2_grpc, message_pb2
 from google.api import httpbody_pb2
 from pydantic import SecretStr
 
-from server.app import running_api
+from server.api import running_api
 from server.config import Settings
 from server.db import Database
 from server.messages.message import Message

@@ -13,7 +13,7 @@ from commonservices.v1 import message_pb2, twilio_request_service_pb2_grpc
 from google.api import httpbody_pb2
 from twilio.request_validator import RequestValidator
 
-from server.app import Api
+from server.api import Api
 from server.config import Settings
 from server.db import Database
 from server.messages.callbacks import apply_callback, apply_report, forget_unmatched

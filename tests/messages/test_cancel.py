@@ -10,7 +10,7 @@ from commonservices.v1 import message_pb2
 from commonservices.v1 import message_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from server.app import Api
+from server.api import Api
 from server.db import Database
 from server.messages.send import SendWorker
 from server.notifications import Notifications

@@ -17,7 +17,7 @@ from commonservices.v1 import message_pb2
 from psycopg.rows import scalar_row
 from pydantic import SecretStr
 
-from server.app import running_api
+from server.api import running_api
 from server.caller import BearerType
 from server.config import Settings
 from server.db import Database

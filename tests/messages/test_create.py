@@ -12,7 +12,7 @@ from commonservices.v1 import message_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 from psycopg.rows import BaseRowFactory, scalar_row, tuple_row
 
-from server.app import Api
+from server.api import Api
 from server.caller import BearerType, Caller
 from server.db import Database, Parameters, Row
 from server.encryption import Cipher

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 from commonservices.v1 import lambda_request_service_pb2, lambda_request_service_pb2_grpc, message_pb2
 
-from server.app import Api
+from server.api import Api
 from server.db import Database
 from server.messages.media import MediaWorker
 from server.notifications import Notifications

@@ -12,7 +12,7 @@ import pytest
 from commonservices.v1 import message_pb2, message_service_pb2, twilio_request_service_pb2_grpc
 from psycopg.rows import BaseRowFactory, dict_row
 
-from server.app import running_api
+from server.api import running_api
 from server.config import Settings
 from server.db import Database, Parameters, Row
 from server.messages.inbound import receive_message

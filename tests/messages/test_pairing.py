@@ -8,7 +8,7 @@ import pytest
 from commonservices.v1 import message_service_pb2 as pb
 from psycopg.rows import scalar_row, tuple_row
 
-from server.app import Api
+from server.api import Api
 from server.caller import BearerType
 from server.db import Database
 from tests.clients import Client, refusal, refused

@@ -9,7 +9,7 @@ from commonservices.v1 import message_pb2
 from commonservices.v1 import message_service_pb2 as pb
 from psycopg.rows import scalar_row
 
-from server.app import Api
+from server.api import Api
 from server.db import Database
 from server.messages import queries
 from tests.clients import Client, refused

@@ -7,7 +7,7 @@ import pytest
 from commonservices.v1 import messaging_service_service_pb2 as pb
 from pydantic import SecretStr
 
-from server.app import Api, running_api
+from server.api import Api, running_api
 from server.caller import BearerType
 from server.config import Settings
 from server.db import Database

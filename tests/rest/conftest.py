@@ -6,7 +6,7 @@ import aiohttp
 import grpc.aio
 import pytest
 
-from server.app import Api
+from server.api import Api
 from tests.rest.front import Front, running_envoy, until_healthy
 from tests.rest.stand_in import StandIn, serving_stand_in
 

@@ -11,7 +11,7 @@ from commonservices.v1 import message_service_pb2
 from pydantic import SecretStr
 from twilio.request_validator import RequestValidator
 
-from server.app import running_api
+from server.api import running_api
 from server.config import Settings
 from server.db import Database
 from tests.clients import Client

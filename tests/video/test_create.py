@@ -12,7 +12,7 @@ from commonservices.v1 import conversation_service_pb2, video_call_pb2
 from commonservices.v1 import video_call_service_pb2 as pb
 from psycopg.rows import scalar_row, tuple_row
 
-from server.app import running_api
+from server.api import running_api
 from server.caller import BearerType
 from server.config import Settings
 from server.db import Database

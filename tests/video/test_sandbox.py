@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from server.app import running_api
+from server.api import running_api
 from server.config import Settings
 from server.db import Database
 from server.encryption import Cipher

@@ -15,7 +15,7 @@ from commonservices.v1 import video_call_pb2, zoom_request_service_pb2_grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from psycopg.rows import dict_row
 
-from server.app import running_api
+from server.api import running_api
 from server.config import Settings
 from server.db import Database
 from tests.clients import Client, refused

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from psycopg.rows import dict_row
 from sqlalchemy import select
 
-from server.app import running_api
+from server.api import running_api
 from server.config import Settings
 from server.db import Database
 from server.encryption import Cipher
