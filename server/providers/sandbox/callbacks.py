@@ -1,11 +1,11 @@
-"""Signed callbacks, posted and posted again as Twilio does it."""
+"""Signed callbacks, posted (or asked for with GET) and posted again as Twilio does it."""
 
 import asyncio
 import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit, urlunsplit
 
 import aiohttp
@@ -78,6 +78,12 @@ def _limit(overrides: Mapping[str, list[str]], name: str) -> int:
     return min(max(int(written), least), most) if written.isdecimal() else default
 
 
+def _status(fields: Mapping[str, str]) -> str | None:
+    """What a callback tells, for the log: of a message, a recording, a conference or a call."""
+    names = ("SmsStatus", "RecordingStatus", "StatusCallbackEvent", "CallStatus")
+    return next((fields[name] for name in names if name in fields), None)
+
+
 class CallbackSender:
     """Posts callbacks signed with one auth token; made inside a running event loop."""
 
@@ -99,24 +105,40 @@ class CallbackSender:
             "X-Twilio-Signature": signature(self._auth_token, target.url, fields),
             "I-Twilio-Idempotency-Token": idempotency_token,
         }
+        return await self._send(target, fields, headers, body=urlencode(fields))
+
+    async def get(self, url: str, fields: Mapping[str, str], *, idempotency_token: str) -> Outcome:
+        """As `post`, with the fields in the URL, which alone is signed."""
+        target = target_of(url)
+        joint = "&" if urlsplit(target.url).query else "?"
+        target = replace(target, url=target.url.rstrip("?") + joint + urlencode(fields))
+        headers = {
+            "X-Twilio-Signature": signature(self._auth_token, target.url, {}),
+            "I-Twilio-Idempotency-Token": idempotency_token,
+        }
+        return await self._send(target, fields, headers, body=None)
+
+    async def _send(
+        self, target: Target, fields: Mapping[str, str], headers: Mapping[str, str], *, body: str | None
+    ) -> Outcome:
         async with self._slots:
             try:
                 async with asyncio.timeout(target.timeout.total):
                     for _ in range(1 + target.retries):
-                        outcome = await self._attempt(target, urlencode(fields), headers)
+                        outcome = await self._attempt(target, body, headers)
                         if outcome.failure is None or outcome.failure not in target.retry_on:
                             break
             except TimeoutError:
                 outcome = Outcome(status=None, failure="tt")
         if outcome.failure is not None:
-            log.info("sandbox.callback.lost", status=fields.get("SmsStatus"), failure=outcome.failure)
+            log.info("sandbox.callback.lost", status=_status(fields), failure=outcome.failure)
         return outcome
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._session.close()
 
-    async def _attempt(self, target: Target, body: str, headers: Mapping[str, str]) -> Outcome:
+    async def _attempt(self, target: Target, body: str | None, headers: Mapping[str, str]) -> Outcome:
         """A failure is its class in the words of a retry policy."""
         try:
             outcome, challenged = await self._exchange(target, body, headers)
@@ -128,9 +150,10 @@ class CallbackSender:
             return Outcome(status=None, failure="rt")
         return outcome
 
-    async def _exchange(self, target: Target, body: str, headers: Mapping[str, str]) -> tuple[Outcome, bool]:
+    async def _exchange(self, target: Target, body: str | None, headers: Mapping[str, str]) -> tuple[Outcome, bool]:
         # `encoded` keeps the URL byte for byte as it was signed.
-        async with self._session.post(
+        async with self._session.request(
+            "GET" if body is None else "POST",
             URL(target.url, encoded=True),
             data=body,
             headers=headers,
