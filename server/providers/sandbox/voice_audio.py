@@ -64,10 +64,10 @@ def recording_wav(
 def seconds_of(wav: bytes) -> float:
     """How long a file lasts. Raises wave.Error where it is none."""
     with wave.open(BytesIO(wav)) as file:
-        return file.getnframes() / file.getframerate()
+        return float(file.getnframes() / file.getframerate())
 
 
-def _wav(heard: list[array[int]]) -> bytes:
+def _wav(heard: "list[array[int]]") -> bytes:
     frames = array("h", bytes(sum(len(channel) for channel in heard) * _SAMPLE_BYTES))
     for index, channel in enumerate(heard):
         frames[index :: len(heard)] = channel

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from server.providers.sandbox.voice_audio import RATE, Spoken, hum, recording_wav, seconds_of
 
 
-def channels_of(wav: bytes) -> list[array[int]]:
+def channels_of(wav: bytes) -> "list[array[int]]":
     with wave.open(BytesIO(wav)) as file:
         assert (file.getframerate(), file.getsampwidth()) == (8000, 2)
         count = file.getnchannels()
@@ -17,7 +17,7 @@ def channels_of(wav: bytes) -> list[array[int]]:
     return [samples[index::count] for index in range(count)]
 
 
-def loud(samples: array[int], start: float, end: float) -> bool:
+def loud(samples: "array[int]", start: float, end: float) -> bool:
     return any(samples[round(start * RATE) : round(end * RATE)])
 
 
