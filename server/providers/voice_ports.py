@@ -173,7 +173,7 @@ class DialResult:
 
 
 class VoiceCallbackReader(Protocol):
-    """Proves and reads a provider's callbacks about calls: each verifies the signature on the raw request first, and raises
+    """Proves and reads a provider's callbacks about calls: each verifies the signature on the raw request, and raises
     SignatureInvalid or CallbackMalformed."""
 
     def read_incoming_call(self, request: SignedRequest) -> IncomingCall:

@@ -1,0 +1,125 @@
+"""What is told of a call: one event for each change of what the API shows of it.
+
+The URLs of recordings are signed before the transaction, for a bucket's signature may need the network. Where a
+recording was stored in between there is none for it, and the change is made anew.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from commonservices.v1 import call_pb2 as pb
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.calls import convert, queries
+from server.calls.state import CONFERENCE
+from server.calls.status import update_status
+from server.calls.tables import CallRecordingRow, CallRow
+from server.db import Database, driver_connection
+from server.errors import Unavailable
+from server.events import outbox
+from server.notifications import Channel, Notifications
+from server.storage import Storage, StorageFailed
+
+CONFERENCE_UPDATE = "conference_calls.conference_call.status_update"
+DIRECT_UPDATE = "direct_calls.call.status_update"
+
+# How long URLs of recordings are good for in events, calls and voicemails.
+GOOD_FOR = timedelta(hours=24)
+
+# Changes facts of the call, whose row it is given locked; not what follows from them. It may be run again.
+Change = Callable[[AsyncSession, CallRow], Awaitable[None]]
+
+_APPEND = outbox.append_from("calls WHERE id = %(call_id)s")
+
+# How often a change is made anew because a recording was stored between signing and locking.
+_TRIES = 10
+
+
+class _StoredMeanwhile(Exception):
+    """A recording has no URL yet."""
+
+
+async def recording_urls(
+    storage: Storage, keys: Iterable[str | None], *, good_for: timedelta = GOOD_FOR
+) -> dict[str, str]:
+    """A URL for each storage key, signed now; none of None, which a recording has until it is stored."""
+    try:
+        return {key: await storage.url(key, expires_in=good_for) for key in keys if key is not None}
+    except StorageFailed as error:
+        raise Unavailable("the URLs of recordings cannot be signed now; try again") from error
+
+
+async def append_event(tx: AsyncSession, call: CallRow, *, urls: Mapping[str, str], now: datetime) -> pb.Call:
+    """Tell of the call as it is now, and answer what is told. The transaction made the call or holds its row; whoever
+    ends it wakes Channel.OUTBOX. `urls` has one for each recording that is stored."""
+    call.sequence += 1
+    call.updated_at = now
+    await tx.flush()
+    resource = await _resource(tx, call, urls)
+    event = outbox.new_event(
+        event_type=CONFERENCE_UPDATE if call.kind == CONFERENCE else DIRECT_UPDATE,
+        bearer_id=call.bearer_id,
+        resource_uuid=call.uuid,
+        sequence=call.sequence,
+        occurred_at=resource.updated_at,
+    )
+    event.call.CopyFrom(resource)
+    connection = await driver_connection(tx)
+    parameters = {**outbox.parameters(event, callback_url=call.callback_url), "call_id": call.id}
+    await connection.execute(_APPEND.encode(), parameters)
+    return resource
+
+
+async def change_call(
+    db: Database,
+    notifications: Notifications,
+    storage: Storage,
+    *,
+    call_id: int,
+    change: Change,
+    new_keys: Iterable[str] = (),
+) -> bool:
+    """Change facts of a call in a transaction that holds it, set what follows from them, and tell of it if it is to be
+    seen; whether it was.
+
+    `new_keys` are storage keys that the change gives to recordings.
+    """
+    new_urls = await recording_urls(storage, new_keys)
+    for _ in range(_TRIES):
+        urls = {**await stored_urls(db, storage, call_id), **new_urls}
+        try:
+            async with db.begin() as tx:
+                locked = select(CallRow).where(CallRow.id == call_id).with_for_update(key_share=True)
+                call = (await tx.scalars(locked)).one()
+                before = await _resource(tx, call, urls)
+                await change(tx, call)
+                await tx.flush()
+                await update_status(tx, call, now=datetime.now(UTC))
+                await tx.refresh(call)
+                is_news = await _resource(tx, call, urls) != before
+                if is_news:
+                    await append_event(tx, call, urls=urls, now=datetime.now(UTC))
+        except _StoredMeanwhile:
+            continue
+        # Cheaper than knowing whether there is something for them to do.
+        notifications.notify(Channel.CALL_LEGS, *((Channel.OUTBOX,) if is_news else ()))
+        return is_news
+    raise Unavailable("recordings keep being stored; try again")
+
+
+async def stored_urls(db: Database, storage: Storage, call_id: int) -> dict[str, str]:
+    """URLs of the call's recordings that are stored now."""
+    async with db.begin() as tx:
+        query = select(CallRecordingRow.storage_key).where(
+            CallRecordingRow.call_id == call_id, CallRecordingRow.storage_key.is_not(None)
+        )
+        keys = (await tx.scalars(query)).all()
+    return await recording_urls(storage, keys)
+
+
+async def _resource(tx: AsyncSession, call: CallRow, urls: Mapping[str, str]) -> pb.Call:
+    whole = await queries.call_of(tx, call)
+    if any(each.row.storage_key is not None and each.row.storage_key not in urls for each in whole.recordings):
+        raise _StoredMeanwhile
+    return convert.call_to_proto(whole, urls=urls)

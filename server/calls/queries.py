@@ -1,0 +1,102 @@
+"""The selects of calls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.calls.tables import (
+    CallLegRow,
+    CallRecordingRow,
+    CallRow,
+    ConferenceCallRow,
+    TranscriptRow,
+    VoicemailRow,
+)
+from server.conversations.tables import ConversationRow
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording and what was said in it, so far."""
+
+    row: CallRecordingRow
+    transcript: TranscriptRow | None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call with all that is known of it; legs in their order, recordings as they were told of."""
+
+    row: CallRow
+    conversation: ConversationRow | None
+    conference: ConferenceCallRow | None
+    legs: Sequence[CallLegRow]
+    recordings: Sequence[Recording]
+    voicemail: VoicemailRow | None
+
+    @property
+    def recording(self) -> Recording | None:
+        """The one that is shown: the last that is stored, else the last."""
+        stored = [each for each in self.recordings if each.row.storage_key is not None]
+        return next(reversed(stored or self.recordings), None)
+
+
+async def call_of(tx: AsyncSession, row: CallRow) -> Call:
+    """All that is known of a call, as it is stored now."""
+    fresh = {"populate_existing": True}
+    conversation = None
+    if row.conversation_id is not None:
+        conversation = await tx.get_one(ConversationRow, row.conversation_id)
+    conference = (
+        await tx.scalars(select(ConferenceCallRow).where(ConferenceCallRow.call_id == row.id), execution_options=fresh)
+    ).one_or_none()
+    recordings = await tx.execute(
+        select(CallRecordingRow, TranscriptRow)
+        .outerjoin(TranscriptRow, TranscriptRow.recording_id == CallRecordingRow.id)
+        .where(CallRecordingRow.call_id == row.id)
+        .order_by(CallRecordingRow.id),
+        execution_options=fresh,
+    )
+    voicemail = await tx.scalars(select(VoicemailRow).where(VoicemailRow.call_id == row.id), execution_options=fresh)
+    return Call(
+        row,
+        conversation,
+        conference,
+        await legs_of(tx, row.id),
+        [Recording(recording, transcript) for recording, transcript in recordings],
+        voicemail.one_or_none(),
+    )
+
+
+async def legs_of(tx: AsyncSession, call_id: int) -> Sequence[CallLegRow]:
+    """The legs of a call in their order, as they are stored now."""
+    query = (
+        select(CallLegRow)
+        .where(CallLegRow.call_id == call_id)
+        .order_by(CallLegRow.position)
+        .execution_options(populate_existing=True)
+    )
+    return (await tx.scalars(query)).all()
+
+
+async def find_call(tx: AsyncSession, uuid: UUID, *, owner_id: int | None) -> CallRow | None:
+    """The call of a UUID; only if it is the owner's, where there is one."""
+    query = select(CallRow).where(CallRow.uuid == uuid)
+    if owner_id is not None:
+        query = query.where(CallRow.bearer_id == owner_id)
+    return (await tx.scalars(query)).one_or_none()
+
+
+async def find_conference(tx: AsyncSession, uuid: UUID, *, owner_id: int | None) -> CallRow | None:
+    """The call of the conference that has this UUID, or whose call has it; only if it is the owner's, if there is one."""
+    query = (
+        select(CallRow)
+        .join(ConferenceCallRow, ConferenceCallRow.call_id == CallRow.id)
+        .where(or_(CallRow.uuid == uuid, ConferenceCallRow.uuid == uuid))
+    )
+    if owner_id is not None:
+        query = query.where(CallRow.bearer_id == owner_id)
+    return (await tx.scalars(query)).one_or_none()

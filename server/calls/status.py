@@ -1,0 +1,116 @@
+"""What follows for a call from all that is known of it, written down: its status, and what its legs are to do."""
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.calls import queries
+from server.calls.queries import Call
+from server.calls.state import (
+    CONFERENCE,
+    CONTACT,
+    DIRECT,
+    CallStatus,
+    Conference,
+    Leg,
+    State,
+    state_of_conference,
+    state_of_direct_call,
+    state_of_return_call,
+)
+from server.calls.tables import CallLegRow, CallRow
+
+
+def leg_of(row: CallLegRow) -> Leg:
+    """What is known of a leg."""
+    is_dropped = row.ended_at is not None and row.call_sid is None
+    return Leg(
+        kind=row.kind,
+        provider_status=row.provider_status,
+        answered_by=row.answered_by,
+        has_joined=row.joined_at is not None,
+        is_refused=is_dropped and row.error_code is not None,
+        is_withdrawn=is_dropped and row.error_code is None,
+    )
+
+
+def state_of(call: Call) -> State:
+    """What follows for a call, of whatever kind."""
+    legs = [leg_of(row) for row in call.legs]
+    recording = call.recording
+    is_recorded = recording is not None and recording.row.storage_key is not None
+    is_transcribed = (
+        recording is not None and recording.transcript is not None and recording.transcript.internal_status == "ready"
+    )
+    if call.row.kind == CONFERENCE:
+        assert call.conference is not None, "made with its call"
+        facts = Conference(
+            is_canceled=call.conference.canceled_at is not None,
+            has_started=call.conference.started_at is not None,
+            has_joined=call.conference.joined_at is not None,
+            has_ended=call.conference.ended_at is not None,
+        )
+        return state_of_conference(facts, legs)
+    if call.row.kind == DIRECT:
+        return state_of_direct_call(legs, is_recorded=is_recorded, is_transcribed=is_transcribed)
+    return state_of_return_call(
+        legs,
+        has_voicemail=call.row.voicemail_at is not None,
+        is_recorded=is_recorded,
+        is_transcribed=is_transcribed,
+    )
+
+
+async def update_status(tx: AsyncSession, row: CallRow, *, now: datetime) -> None:
+    """Set the status of the call, and of its voicemail, to what follows; have contacts called where the moderator has
+    joined, and have nobody called or in it any more where it is over. The transaction holds the call's row."""
+    call = await queries.call_of(tx, row)
+    state = state_of(call)
+    row.internal_status = state.internal_status
+    row.provider_status = state.provider_status
+    if row.failed_at is None and state.internal_status == CallStatus.FAILED:
+        row.failed_at = now
+    if state.is_over:
+        row.expires_at = None
+    if row.kind == CONFERENCE:
+        for leg in call.legs:
+            if state.is_over:
+                _end(leg, now=now)
+            elif state.internal_status == CallStatus.INVITING and leg.kind == CONTACT:
+                _invite(leg, now=now)
+    if call.voicemail is not None:
+        status = voicemail_status(call)
+        if call.voicemail.internal_status != status:
+            call.voicemail.internal_status = status
+            call.voicemail.updated_at = now
+    await tx.flush()
+
+
+def voicemail_status(call: Call) -> str:
+    """`internal_status` of the call's voicemail: what became of its recording."""
+    assert call.voicemail is not None, "of calls that were sent to voicemail"
+    recording = next((each for each in call.recordings if each.row.id == call.voicemail.recording_id), None)
+    if recording is None or recording.row.internal_status == "pending":
+        return "pending"
+    if recording.row.internal_status != "stored":
+        return "failed"
+    is_transcribed = recording.transcript is not None and recording.transcript.internal_status == "ready"
+    return "transcripted" if is_transcribed else "recorded"
+
+
+def _invite(leg: CallLegRow, *, now: datetime) -> None:
+    """Have somebody called who was not yet."""
+    if leg.call_sid is None and leg.ended_at is None and leg.dial_at is None and not leg.dial_attempts:
+        leg.dial_at = now
+
+
+def _end(leg: CallLegRow, *, now: datetime) -> None:
+    """Have somebody hung up on; one that may be being dialled this moment as soon as their call is known."""
+    if leg_of(leg).is_over:
+        leg.control_at = None
+    elif leg.call_sid is None and not leg.dial_attempts:
+        leg.dial_at = None
+        leg.ended_at = leg.ended_at or now
+    elif leg.hangup_at is None:
+        leg.hangup_at = now
+        leg.control_at = now if leg.call_sid is not None else None
