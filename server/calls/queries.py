@@ -91,7 +91,7 @@ async def find_call(tx: AsyncSession, uuid: UUID, *, owner_id: int | None) -> Ca
 
 
 async def find_conference(tx: AsyncSession, uuid: UUID, *, owner_id: int | None) -> CallRow | None:
-    """The call of the conference that has this UUID, or whose call has it; only if it is the owner's, if there is one."""
+    """The call of the conference that has this UUID, or whose call has it; the owner's alone, where there is one."""
     query = (
         select(CallRow)
         .join(ConferenceCallRow, ConferenceCallRow.call_id == CallRow.id)
