@@ -17,6 +17,7 @@ from server.providers.ports import (
     MessageSender,
     NumberDirectory,
 )
+from server.providers.twilio.account import TwilioAccount
 from server.providers.video_ports import RecordingFetcher, VideoEventReader, VideoSessions, VideoTokens
 
 if TYPE_CHECKING:
@@ -33,12 +34,7 @@ def message_senders(settings: Settings) -> dict[str, MessageSender]:
     from server.providers.twilio.adapter import TwilioMessageSender
 
     senders: dict[str, MessageSender] = {
-        "twilio": TwilioMessageSender(
-            account_sid=settings.twilio_account_sid,
-            auth_token=settings.twilio_auth_token.get_secret_value(),
-            public_base_url=settings.public_base_url,
-            api_base_url=settings.twilio_api_base_url,
-        )
+        "twilio": TwilioMessageSender(_twilio_account(settings), public_base_url=settings.public_base_url)
     }
     if settings.bandwidth_account_id is not None:
         from server.providers.bandwidth.adapter import BandwidthMessageSender
@@ -49,6 +45,14 @@ def message_senders(settings: Settings) -> dict[str, MessageSender]:
             api_base_url=settings.bandwidth_api_base_url,
         )
     return senders
+
+
+def _twilio_account(settings: Settings) -> TwilioAccount:
+    return TwilioAccount(
+        sid=settings.twilio_account_sid,
+        auth_token=settings.twilio_auth_token.get_secret_value(),
+        api_base_url=settings.twilio_api_base_url,
+    )
 
 
 def _bandwidth_credentials(settings: Settings) -> "ClientCredentials":
@@ -94,13 +98,7 @@ def media_fetchers(settings: Settings) -> dict[str, MediaFetcher]:
     """A fetcher of each provider's media."""
     from server.providers.twilio.media import TwilioMediaFetcher
 
-    fetchers: dict[str, MediaFetcher] = {
-        "twilio": TwilioMediaFetcher(
-            account_sid=settings.twilio_account_sid,
-            auth_token=settings.twilio_auth_token.get_secret_value(),
-            api_base_url=settings.twilio_api_base_url,
-        )
-    }
+    fetchers: dict[str, MediaFetcher] = {"twilio": TwilioMediaFetcher(_twilio_account(settings))}
     if settings.bandwidth_account_id is not None:
         from server.providers.bandwidth.media import BandwidthMediaFetcher
 
@@ -114,22 +112,14 @@ def line_type_lookup(settings: Settings) -> LineTypeLookup:
     """Twilio's Lookups, whoever carries the messages."""
     from server.providers.twilio.lookups import TwilioLineTypeLookup
 
-    return TwilioLineTypeLookup(
-        account_sid=settings.twilio_account_sid,
-        auth_token=settings.twilio_auth_token.get_secret_value(),
-        api_base_url=settings.twilio_api_base_url,
-    )
+    return TwilioLineTypeLookup(_twilio_account(settings))
 
 
 def number_directory(settings: Settings) -> NumberDirectory:
     """The numbers of the Twilio account."""
     from server.providers.twilio.numbers import TwilioNumberDirectory
 
-    return TwilioNumberDirectory(
-        account_sid=settings.twilio_account_sid,
-        auth_token=settings.twilio_auth_token.get_secret_value(),
-        api_base_url=settings.twilio_api_base_url,
-    )
+    return TwilioNumberDirectory(_twilio_account(settings))
 
 
 def video_tokens(settings: Settings) -> VideoTokens | None:

@@ -22,7 +22,7 @@ from tests.conftest import MakeClient
 from tests.factories import create_message, make_messaging_service
 from tests.messages.media import Vendor, make_media_due, media_files, receive, running_vendor, status
 from tests.messages.support import events_of, row_of, until
-from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN
+from tests.providers.servers import twilio_account
 from tests.rest.case import with_patterns
 from tests.rest.front import Front, running_envoy, until_healthy
 
@@ -53,7 +53,7 @@ async def worker(
     db: Database, notifications: Notifications, vendor: Vendor, tmp_path: Path
 ) -> AsyncIterator[MediaWorker]:
     """A media worker."""
-    fetcher = TwilioMediaFetcher(account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN, api_base_url=vendor.base_url)
+    fetcher = TwilioMediaFetcher(twilio_account(vendor.base_url))
     storage = open_storage(tmp_path.as_uri(), UrlSigner("https://api.example", ["A" * 44]))
     yield MediaWorker(db, notifications, {"twilio": fetcher}, storage)
     await fetcher.aclose()

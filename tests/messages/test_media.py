@@ -32,7 +32,7 @@ from tests.messages.media import (
     status,
 )
 from tests.messages.support import events_of, listing, row_of, until
-from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN
+from tests.providers.servers import twilio_account
 
 # Makes a worker, which stores where it is told.
 MakeMediaWorker = Callable[..., MediaWorker]
@@ -76,7 +76,7 @@ async def make_worker(
     fetchers: list[TwilioMediaFetcher] = []
 
     def make(kept: Storage = storage) -> MediaWorker:
-        fetcher = TwilioMediaFetcher(account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN, api_base_url=vendor.base_url)
+        fetcher = TwilioMediaFetcher(twilio_account(vendor.base_url))
         fetchers.append(fetcher)
         return MediaWorker(db, notifications, {"twilio": fetcher}, kept)
 

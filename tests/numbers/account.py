@@ -18,7 +18,7 @@ from server.providers.sandbox.journal import Journal
 from server.providers.sandbox.settings import MESSAGING_SERVICE_SID, OWNED_NUMBERS
 from server.providers.twilio.numbers import TwilioNumberDirectory
 from tests.factories import make_messaging_service
-from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, Sandbox
+from tests.providers.servers import Sandbox, twilio_account
 
 FIRST = MESSAGING_SERVICE_SID
 SECOND = "MG00000000000000000000000000000002"
@@ -154,9 +154,7 @@ async def pairings(db: Database) -> list[Mapping[str, object]]:
 @asynccontextmanager
 async def synchronising(db: Database, base_url: str, *, page_size: int = 7) -> AsyncIterator[NumberSync]:
     """As a worker does it, at this address."""
-    directory = TwilioNumberDirectory(
-        account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN, api_base_url=base_url, page_size=page_size
-    )
+    directory = TwilioNumberDirectory(twilio_account(base_url), page_size=page_size)
     try:
         yield NumberSync(db, directory)
     finally:

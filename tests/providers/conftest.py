@@ -8,14 +8,7 @@ from hypothesis import settings
 
 from server.providers.twilio.adapter import TwilioMessageSender
 from server.providers.twilio.client import TwilioClient
-from tests.providers.servers import (
-    ACCOUNT_SID,
-    AUTH_TOKEN,
-    Receiver,
-    Sandbox,
-    running_receiver,
-    running_sandbox,
-)
+from tests.providers.servers import Receiver, Sandbox, running_receiver, running_sandbox, twilio_account
 
 # Hypothesis times each example by default, and would call a busy machine a failure.
 settings.register_profile("untimed", deadline=None)
@@ -38,12 +31,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def sender(sandbox: Sandbox, receiver: Receiver) -> AsyncIterator[TwilioMessageSender]:
-    made = TwilioMessageSender(
-        account_sid=ACCOUNT_SID,
-        auth_token=AUTH_TOKEN,
-        public_base_url=receiver.base_url,
-        api_base_url=sandbox.base_url,
-    )
+    made = TwilioMessageSender(twilio_account(sandbox.base_url), public_base_url=receiver.base_url)
     yield made
     await made.aclose()
 
@@ -51,12 +39,6 @@ async def sender(sandbox: Sandbox, receiver: Receiver) -> AsyncIterator[TwilioMe
 @pytest.fixture
 async def twilio(sandbox: Sandbox) -> AsyncIterator[TwilioClient]:
     """The official SDK's client."""
-    client = TwilioClient(
-        account_sid=ACCOUNT_SID,
-        auth_token=AUTH_TOKEN,
-        base_url=sandbox.base_url,
-        connections=10,
-        timeout=timedelta(seconds=5),
-    )
+    client = TwilioClient(twilio_account(sandbox.base_url), connections=10, timeout=timedelta(seconds=5))
     yield client
     await client.aclose()

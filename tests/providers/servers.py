@@ -16,11 +16,17 @@ from aiohttp import web
 from server.providers.ports import MessageCallback, SignedRequest
 from server.providers.sandbox.app import make_app
 from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH, BandwidthAccount, SandboxSettings, ZoomAccount
+from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.callback import TwilioMessageCallbackReader
 
 ACCOUNT_SID = "AC" + "1" * 32
 AUTH_TOKEN = "the-auth-token"
 PATIENCE = 5
+
+
+def twilio_account(api_base_url: str | None = None, *, auth_token: str = AUTH_TOKEN) -> TwilioAccount:
+    """The account of the tests, at Twilio or where else it is said to be."""
+    return TwilioAccount(sid=ACCOUNT_SID, auth_token=auth_token, api_base_url=api_base_url)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from server.providers import registry
 from server.providers.twilio.adapter import TwilioMessageSender
 from server.providers.twilio.callback import TwilioMessageCallbackReader
 from server.providers.twilio.client import TwilioClient
-from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN
+from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, twilio_account
 
 
 def settings() -> Settings:
@@ -34,13 +34,7 @@ async def test_a_name_stands_for_its_adapter() -> None:
 
 
 def client_at(base_url: str | None) -> TwilioClient:
-    return TwilioClient(
-        account_sid=ACCOUNT_SID,
-        auth_token=AUTH_TOKEN,
-        base_url=base_url,
-        connections=1,
-        timeout=timedelta(seconds=1),
-    )
+    return TwilioClient(twilio_account(base_url), connections=1, timeout=timedelta(seconds=1))
 
 
 async def test_without_a_base_url_requests_go_to_twilio() -> None:

@@ -26,6 +26,7 @@ from tests.providers.servers import (
     Sandbox,
     closed_port_url,
     scripted_vendor,
+    twilio_account,
 )
 
 
@@ -42,16 +43,11 @@ class TestTwilioAgainstSandbox(MessageSenderContract):
 
 
 @asynccontextmanager
-async def sender_to(api_base_url: str, **over: Any) -> AsyncIterator[TwilioMessageSender]:
-    sender = TwilioMessageSender(
-        **{
-            "account_sid": ACCOUNT_SID,
-            "auth_token": AUTH_TOKEN,
-            "public_base_url": "https://api.example",
-            "api_base_url": api_base_url,
-        }
-        | over
-    )
+async def sender_to(
+    api_base_url: str, *, auth_token: str = AUTH_TOKEN, public_base_url: str = "https://api.example", **over: Any
+) -> AsyncIterator[TwilioMessageSender]:
+    account = twilio_account(api_base_url, auth_token=auth_token)
+    sender = TwilioMessageSender(account, public_base_url=public_base_url, **over)
     yield sender
     await sender.aclose()
 

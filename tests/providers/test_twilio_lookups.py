@@ -12,21 +12,21 @@ from server.providers.ports import ProviderUnavailable
 from server.providers.sandbox.lookups import LINE_TYPES
 from server.providers.twilio.lookups import TwilioLineTypeLookup
 from tests.providers.servers import (
-    ACCOUNT_SID,
     AUTH_TOKEN,
     Sandbox,
     closed_port_url,
     scripted_vendor,
+    twilio_account,
 )
 
 NUMBER = "+12065550190"
 
 
 @asynccontextmanager
-async def lookup_at(api_base_url: str, **over: Any) -> AsyncIterator[TwilioLineTypeLookup]:
-    lookup = TwilioLineTypeLookup(
-        **{"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "api_base_url": api_base_url} | over
-    )
+async def lookup_at(
+    api_base_url: str, *, auth_token: str = AUTH_TOKEN, **over: Any
+) -> AsyncIterator[TwilioLineTypeLookup]:
+    lookup = TwilioLineTypeLookup(twilio_account(api_base_url, auth_token=auth_token), **over)
     try:
         yield lookup
     finally:

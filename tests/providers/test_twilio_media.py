@@ -11,7 +11,7 @@ from aiohttp import web
 
 from server.providers.ports import Media, MediaRefused, ProviderUnavailable
 from server.providers.twilio.media import TwilioMediaFetcher
-from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, closed_port_url, listening
+from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, closed_port_url, listening, twilio_account
 
 PATH = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/MM1/Media/ME1"
 BASIC = aiohttp.encode_basic_auth(ACCOUNT_SID, AUTH_TOKEN)
@@ -48,9 +48,7 @@ async def running(answer: Answer) -> AsyncIterator[Server]:
 @asynccontextmanager
 async def fetching(base_url: str | None, *, patience: timedelta = PATIENT) -> AsyncIterator[TwilioMediaFetcher]:
     """A fetcher of an account at that base URL."""
-    fetcher = TwilioMediaFetcher(
-        account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN, api_base_url=base_url, timeout=patience
-    )
+    fetcher = TwilioMediaFetcher(twilio_account(base_url), timeout=patience)
     try:
         yield fetcher
     finally:

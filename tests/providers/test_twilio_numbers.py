@@ -10,14 +10,12 @@ from server.providers.ports import ProviderNumber, ProviderUnavailable
 from server.providers.sandbox.carrier import phone_number_sid
 from server.providers.sandbox.settings import MESSAGING_SERVICE_SID, OWNED_NUMBERS
 from server.providers.twilio.numbers import TwilioNumberDirectory
-from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, Sandbox, closed_port_url, scripted_vendor
+from tests.providers.servers import AUTH_TOKEN, Sandbox, closed_port_url, scripted_vendor, twilio_account
 
 
 @asynccontextmanager
 async def directory_at(base_url: str, *, auth_token: str = AUTH_TOKEN) -> AsyncIterator[TwilioNumberDirectory]:
-    directory = TwilioNumberDirectory(
-        account_sid=ACCOUNT_SID, auth_token=auth_token, api_base_url=base_url, page_size=6
-    )
+    directory = TwilioNumberDirectory(twilio_account(base_url, auth_token=auth_token), page_size=6)
     try:
         yield directory
     finally:

@@ -16,6 +16,7 @@ from server.providers.ports import (
     ProviderUnavailable,
 )
 from server.providers.twilio import statuses
+from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.client import Refusal, TwilioClient
 
 if TYPE_CHECKING:
@@ -45,21 +46,13 @@ class TwilioMessageSender:
 
     def __init__(
         self,
+        account: TwilioAccount,
         *,
-        account_sid: str,
-        auth_token: str,
         public_base_url: str,
-        api_base_url: str | None = None,
         connections: int = 100,
         timeout: timedelta = timedelta(seconds=15),
     ) -> None:
-        self._client = TwilioClient(
-            account_sid=account_sid,
-            auth_token=auth_token,
-            base_url=api_base_url,
-            connections=connections,
-            timeout=timeout,
-        )
+        self._client = TwilioClient(account, connections=connections, timeout=timeout)
         self._public_base_url = public_base_url
 
     async def send(self, message: OutboundMessage) -> MessageReport:

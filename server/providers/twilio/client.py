@@ -15,6 +15,7 @@ from twilio.http.response import Response
 from twilio.rest import Client
 
 from server.providers.http import NoAnswer, exchange, open_session, retry_after
+from server.providers.twilio.account import TwilioAccount
 
 _NO_CONTENT = 204
 
@@ -80,15 +81,13 @@ class TwilioHttp(AsyncHttpClient):  # type: ignore[misc] # the SDK publishes no 
 
 
 class TwilioClient(Client):  # type: ignore[misc] # the SDK publishes no types
-    """The SDK's client, at another base URL when one is given (all of Twilio's hosts are then that one)."""
+    """The SDK's client, for one account."""
 
-    def __init__(
-        self, *, account_sid: str, auth_token: str, base_url: str | None, connections: int, timeout: timedelta
-    ) -> None:
+    def __init__(self, account: TwilioAccount, *, connections: int, timeout: timedelta) -> None:
         http = TwilioHttp(connections=connections, timeout=timeout)
         # An environment of its own, not an empty one, keeps the SDK from reading region and edge from the process's.
-        super().__init__(account_sid, auth_token, http_client=http, environment={"TWILIO_REGION": ""})
-        self._base = None if base_url is None else urlsplit(base_url)
+        super().__init__(account.sid, account.auth_token, http_client=http, environment={"TWILIO_REGION": ""})
+        self._base = None if account.api_base_url is None else urlsplit(account.api_base_url)
 
     def get_hostname(self, uri: str) -> str:
         """Where the SDK sends a request for `uri`."""

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from server.providers.http import NoAnswer, NotReached
 from server.providers.ports import ProviderUnavailable
+from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.client import Refusal, TwilioClient
 
 _FIELDS = "line_type_intelligence"
@@ -18,20 +19,12 @@ class TwilioLineTypeLookup:
 
     def __init__(
         self,
+        account: TwilioAccount,
         *,
-        account_sid: str,
-        auth_token: str,
-        api_base_url: str | None = None,
         connections: int = 5,
         timeout: timedelta = timedelta(seconds=15),
     ) -> None:
-        self._client = TwilioClient(
-            account_sid=account_sid,
-            auth_token=auth_token,
-            base_url=api_base_url,
-            connections=connections,
-            timeout=timeout,
-        )
+        self._client = TwilioClient(account, connections=connections, timeout=timeout)
 
     async def line_type(self, phone_number: str) -> str | None:
         """Twilio's word for the line; None of a number that is not valid, or out of Twilio's coverage."""

@@ -8,6 +8,7 @@ import aiohttp
 
 from server.providers.http import NoAnswer, NotReached, exchange, open_session, read_file, retry_after
 from server.providers.ports import Media, MediaRefused, ProviderUnavailable
+from server.providers.twilio.account import TwilioAccount
 
 _TWILIO = "https://api.twilio.com"
 
@@ -22,15 +23,13 @@ class TwilioMediaFetcher:
 
     def __init__(
         self,
+        account: TwilioAccount,
         *,
-        account_sid: str,
-        auth_token: str,
-        api_base_url: str | None = None,
         connections: int = 10,
         timeout: timedelta = timedelta(seconds=15),
     ) -> None:
-        self._base_url = api_base_url or _TWILIO
-        self._credentials = {"Authorization": aiohttp.encode_basic_auth(account_sid, auth_token)}
+        self._base_url = account.api_base_url or _TWILIO
+        self._credentials = {"Authorization": aiohttp.encode_basic_auth(account.sid, account.auth_token)}
         self._session = open_session(connections=connections, timeout=timeout)
 
     async def fetch(self, url: str, *, max_bytes: int) -> Media:

@@ -9,6 +9,7 @@ from twilio.base.exceptions import TwilioException
 
 from server.providers.http import NoAnswer, NotReached
 from server.providers.ports import ProviderNumber, ProviderUnavailable
+from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.client import Refusal, TwilioClient
 
 # The most that Twilio gives at once.
@@ -22,16 +23,12 @@ class TwilioNumberDirectory:
 
     def __init__(
         self,
+        account: TwilioAccount,
         *,
-        account_sid: str,
-        auth_token: str,
-        api_base_url: str | None = None,
         page_size: int = _PAGE_SIZE,
         timeout: timedelta = timedelta(seconds=30),
     ) -> None:
-        self._client = TwilioClient(
-            account_sid=account_sid, auth_token=auth_token, base_url=api_base_url, connections=1, timeout=timeout
-        )
+        self._client = TwilioClient(account, connections=1, timeout=timeout)
         self._page_size = page_size
 
     async def list_numbers(self, messaging_service_sids: Sequence[str]) -> list[ProviderNumber]:
