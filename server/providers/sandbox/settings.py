@@ -41,10 +41,21 @@ class ZoomAccount:
 
 
 @dataclass(frozen=True)
+class VoiceApp:
+    """What browsers call with: the API key that signs their access tokens, and the TwiML App with its voice URL."""
+
+    api_key_sid: str
+    api_key_secret: str = field(repr=False)
+    twiml_app_sid: str
+    voice_url: str
+
+
+@dataclass(frozen=True)
 class SandboxSettings:
     """`data_dir` None keeps everything in memory; `step_delay` passes between one status of a message and the next.
 
-    Texts to a number are posted to `inbound_url`, where neither it nor its messaging service has a URL of its own.
+    Texts to a number are posted to `inbound_url`, where neither it nor its messaging service has a URL of its own; of
+    calls to one without a URL `voice_url` is asked. `second` passes while a second of ringing or speaking is simulated.
     `base_url` is where the account's server reaches the sandbox, None the address that whoever texts asked.
     """
 
@@ -53,8 +64,14 @@ class SandboxSettings:
     data_dir: Path | None = None
     step_delay: timedelta = timedelta(milliseconds=30)
     inbound_url: str | None = None
+    voice_url: str | None = None
+    second: timedelta = timedelta(seconds=1)
     base_url: str | None = None
     # None plays Twilio alone.
     bandwidth: BandwidthAccount | None = None
     # None plays no Zoom.
     zoom: ZoomAccount | None = None
+    # None lets no browser call.
+    voice_app: VoiceApp | None = None
+    # None plays no VoiceBase.
+    voicebase_token: str | None = field(default=None, repr=False)
