@@ -1,0 +1,196 @@
+"""The recordings worker: claim, stream from the provider to our storage, record; then it is to be transcribed.
+
+A file is stored before it is recorded: a crash between the two leaves a file that nobody knows, and one more fetch. The
+provider's copy is deleted only once ours is recorded, so what fails here is lost to nobody who asks the provider.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import uuid4
+
+import structlog
+from psycopg.rows import class_row
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.calls.events import change_call
+from server.calls.leases import LEASE, delay_after, is_hopeless, renewed
+from server.calls.tables import CallRecordingRow, CallRow, TranscriptRow
+from server.calls.wav import MAX_BYTES, NotKept, Truncated, WavCheck, checked
+from server.db import Database
+from server.notifications import Channel, Notifications
+from server.providers.ports import MediaRefused, ProviderUnavailable
+from server.providers.voice_ports import CallRecordingFetcher
+from server.storage import Storage, StorageFailed, new_key
+
+log = structlog.get_logger()
+
+# Files that one process fetches at a time: each has a worker of its own, so that a large one holds up no other. None is
+# in memory as a whole.
+WORKERS = 4
+
+CONTENT_TYPE = "audio/vnd.wave"
+
+_CLAIM = """
+WITH due AS (
+    SELECT id FROM call_recordings WHERE due_at <= now() ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+UPDATE call_recordings SET due_at = now() + %(lease)s, attempts = attempts + 1
+FROM due WHERE call_recordings.id = due.id
+RETURNING call_recordings.id, call_id, url, attempts, created_at
+"""
+
+# A claim that outlived its lease changes nothing.
+_POSTPONE = """
+UPDATE call_recordings SET due_at = now() + %(delay)s
+WHERE id = %(id)s AND attempts = %(attempts)s AND due_at IS NOT NULL
+"""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A leased recording."""
+
+    id: int
+    call_id: int
+    url: str
+    attempts: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where its file is, and what its header says."""
+
+    key: str
+    duration: int | None
+    channels: int | None
+
+
+class RecordingWorker:
+    """Stores recordings of calls, one after the other. Where `delete_provider_copies`, a stored one's copy at the
+    provider is to be deleted."""
+
+    def __init__(
+        self,
+        db: Database,
+        notifications: Notifications,
+        fetcher: CallRecordingFetcher,
+        storage: Storage,
+        *,
+        delete_provider_copies: bool,
+        lease: timedelta = LEASE,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._db = db
+        self._notifications = notifications
+        self._fetcher = fetcher
+        self._storage = storage
+        self._delete_provider_copies = delete_provider_copies
+        self._lease = lease
+        self._max_bytes = max_bytes
+
+    async def step(self) -> bool:
+        """Claim a recording that is due and see it through; whether there was one."""
+        claim = await self._db.fetch_one(_CLAIM, {"lease": self._lease}, class_row(_Claim))
+        if claim is not None:
+            await self._handle(claim)
+        return claim is not None
+
+    async def _handle(self, claim: _Claim) -> None:
+        """Store the file and record it. What fails here leaves the lease to run out."""
+        began = datetime.now(UTC)
+        try:
+            async with renewed(partial(self._postpone, claim, self._lease), self._lease):
+                outcome = await self._store(claim)
+        except Exception:
+            log.exception("call_recording.attempt_failed", recording_id=claim.id, attempt=claim.attempts)
+            return
+        log.info(
+            "call_recording.attempted",
+            recording_id=claim.id,
+            call_id=claim.call_id,
+            attempt=claim.attempts,
+            outcome=outcome,
+            duration_ms=round((datetime.now(UTC) - began).total_seconds() * 1000, 1),
+        )
+
+    async def _store(self, claim: _Claim) -> str:
+        key = new_key("recordings", CONTENT_TYPE)
+        check = WavCheck(max_bytes=self._max_bytes)
+        try:
+            async with self._fetcher.open(claim.url) as audio:
+                await self._storage.put_stream(key, checked(audio.chunks, check))
+        except (MediaRefused, NotKept) as refusal:
+            return await self._fail(claim, f"The recording {refusal}.")
+        except ProviderUnavailable as failure:
+            return await self._retry(claim, "unavailable", failure.retry_after)
+        except Truncated:
+            # What the provider takes for all of it: it may still be writing.
+            return await self._retry(claim, "truncated", None)
+        except StorageFailed as failure:
+            # However long that takes: it is no fault of the recording's.
+            log.warning("call_recording.storage_failed", recording_id=claim.id, error=str(failure))
+            await self._postpone(claim, delay_after(claim.attempts))
+            return "storage_failed"
+        stored = _Stored(key, check.duration, check.channels)
+        change = partial(_record_stored, claim=claim, stored=stored, delete=self._delete_provider_copies)
+        await change_call(
+            self._db, self._notifications, self._storage, call_id=claim.call_id, change=change, new_keys=(key,)
+        )
+        self._notifications.notify(Channel.TRANSCRIPTS)
+        return "stored"
+
+    async def _retry(self, claim: _Claim, outcome: str, retry_after: timedelta | None) -> str:
+        if is_hopeless(claim.attempts, since=claim.created_at, now=datetime.now(UTC)):
+            return await self._fail(claim, "The recording could not be fetched within 24 hours.")
+        await self._postpone(claim, delay_after(claim.attempts, retry_after))
+        return outcome
+
+    async def _fail(self, claim: _Claim, error_description: str) -> str:
+        change = partial(_record_failure, claim=claim, error_description=error_description)
+        await change_call(self._db, self._notifications, self._storage, call_id=claim.call_id, change=change)
+        return "failed"
+
+    async def _postpone(self, claim: _Claim, delay: timedelta) -> None:
+        await self._db.execute(_POSTPONE, {"id": claim.id, "attempts": claim.attempts, "delay": delay})
+
+
+async def _record_stored(tx: AsyncSession, _call: CallRow, *, claim: _Claim, stored: _Stored, delete: bool) -> None:
+    """The recording is stored, and to be transcribed."""
+    row = await _claimed(tx, claim)
+    if row is None:
+        return
+    now = datetime.now(UTC)
+    row.internal_status = "stored"
+    row.storage_key = stored.key
+    row.due_at = None
+    # Where the provider has not said so.
+    row.duration = row.duration if row.duration is not None else stored.duration
+    row.channels = row.channels or stored.channels
+    if delete:
+        row.delete_at = now
+    tx.add(TranscriptRow(uuid=uuid4(), recording_id=row.id, internal_status="pending", due_at=now))
+
+
+async def _record_failure(tx: AsyncSession, _call: CallRow, *, claim: _Claim, error_description: str) -> None:
+    """The recording cannot be had."""
+    row = await _claimed(tx, claim)
+    if row is None:
+        return
+    row.internal_status = "failed"
+    row.error_description = error_description
+    row.due_at = None
+
+
+async def _claimed(tx: AsyncSession, claim: _Claim) -> CallRecordingRow | None:
+    """The recording, held; None where it is settled, or another worker's."""
+    query = (
+        select(CallRecordingRow)
+        .where(CallRecordingRow.id == claim.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    row = (await tx.scalars(query)).one()
+    return row if row.due_at is not None and row.attempts == claim.attempts else None
