@@ -1,0 +1,143 @@
+"""What the provider tells of recordings, taken for the facts it tells: late and repeated reports change nothing."""
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.calls.events import change_call
+from server.calls.parts import CallParts
+from server.calls.state import RECORDING_STATUSES, RETURN, later
+from server.calls.tables import CallLegRow, CallRecordingRow, CallRow, ConferenceCallRow, VoicemailRow
+from server.notifications import Channel
+from server.providers.voice_ports import RecordingReport
+
+log = structlog.get_logger()
+
+Detail = TypeVar("Detail", int, str)
+
+_IN_PROGRESS = "in-progress"
+_COMPLETED = "completed"
+
+_NOT_MADE = "The provider could not make the recording."
+_NOWHERE = "The provider does not say where the recording is."
+
+_THANK_YOU = "Thank you. Your message has been recorded. Goodbye."
+# To what asks for nothing to be said.
+_NO_ANSWER = b"<Response/>"
+
+
+async def update_recording(parts: CallParts, report: RecordingReport) -> None:
+    """A recording's status; what can be had of it is due to be fetched."""
+    await _apply(parts, report, is_voicemail=False)
+
+
+async def receive_voicemail(parts: CallParts, report: RecordingReport) -> bytes:
+    """A voicemail's recording: the same, and it is the voicemail's.
+
+    Answers what the caller hears who is still there when the recording ends, which is when it has an address already
+    and no status; what is told afterwards is answered nothing.
+    """
+    await _apply(parts, report, is_voicemail=True)
+    if report.provider_status == _IN_PROGRESS and report.url is not None:
+        return parts.scripts.say_and_hang_up(_THANK_YOU)
+    return _NO_ANSWER
+
+
+async def _apply(parts: CallParts, report: RecordingReport, *, is_voicemail: bool) -> None:
+    async with parts.db.begin() as tx:
+        call_id = await _call_of(tx, report)
+    if call_id is None:
+        log.warning("call_recording.of_no_call", recording_sid=report.recording_sid)
+        return
+    change = partial(_take, report=report, is_voicemail=is_voicemail)
+    await change_call(parts.db, parts.notifications, parts.storage, call_id=call_id, change=change)
+    parts.notifications.notify(Channel.CALL_RECORDINGS)
+
+
+async def _call_of(tx: AsyncSession, report: RecordingReport) -> int | None:
+    """The call that was recorded: the one that the URL names, else the conference's or the leg's."""
+    if report.call_uuid is not None:
+        found = await tx.scalar(select(CallRow.id).where(CallRow.uuid == report.call_uuid))
+        if found is not None:
+            return found
+    if report.conference_sid is not None:
+        of_conference = select(ConferenceCallRow.call_id).where(
+            ConferenceCallRow.conference_sid == report.conference_sid
+        )
+        found = await tx.scalar(of_conference.order_by(ConferenceCallRow.id).limit(1))
+        if found is not None:
+            return found
+    if report.call_sid is not None:
+        return await tx.scalar(select(CallLegRow.call_id).where(CallLegRow.call_sid == report.call_sid))
+    return None
+
+
+async def _take(tx: AsyncSession, call: CallRow, *, report: RecordingReport, is_voicemail: bool) -> None:
+    """Keep what the report tells of a recording of the call, which the transaction holds."""
+    made = insert(CallRecordingRow).values(
+        call_id=call.id, recording_sid=report.recording_sid, internal_status="pending"
+    )
+    await tx.execute(made.on_conflict_do_nothing(index_elements=[CallRecordingRow.recording_sid]))
+    query = select(CallRecordingRow).where(CallRecordingRow.recording_sid == report.recording_sid)
+    row = (await tx.scalars(query.with_for_update(), execution_options={"populate_existing": True})).one()
+    if row.call_id != call.id:
+        log.warning("call_recording.of_two_calls", recording_sid=report.recording_sid)
+        return
+    _take_facts(row, report, now=datetime.now(UTC))
+    # A `<Record>` is only in a contact's call; elsewhere it is a recording as any other.
+    if is_voicemail and call.kind == RETURN:
+        await _link_voicemail(tx, call, row, now=datetime.now(UTC))
+
+
+def _take_facts(row: CallRecordingRow, report: RecordingReport, *, now: datetime) -> None:
+    """What is known of the recording with what the report tells, and what is to be done about it."""
+    could_be_had = row.provider_status == _COMPLETED and row.url is not None
+    row.provider_status = later(RECORDING_STATUSES, row.provider_status, report.provider_status)
+    row.url = _one_of(row.url, report.url)
+    row.duration = _one_of(row.duration, report.duration)
+    row.channels = _one_of(row.channels, report.channels)
+    if could_be_had:
+        # It is stored, given up, or a worker's.
+        return
+    if row.provider_status != _COMPLETED:
+        settled = row.provider_status in ("absent", "failed")
+        row.internal_status = row.provider_status if settled and row.provider_status else "pending"
+        row.error_description = _NOT_MADE if row.provider_status == "failed" else None
+    elif row.url is None:
+        row.internal_status, row.error_description = "failed", _NOWHERE
+    else:
+        row.internal_status, row.error_description = "pending", None
+        row.due_at = now
+
+
+def _one_of(known: Detail | None, told: Detail | None) -> Detail | None:
+    """What is told of a recording is told alike each time. Were it not, one is kept, which is the same in whatever
+    order they come."""
+    return told if known is None or (told is not None and told > known) else known
+
+
+async def _link_voicemail(tx: AsyncSession, call: CallRow, recording: CallRecordingRow, *, now: datetime) -> None:
+    """The recording is the voicemail of the call, who was sent to voicemail if there is one."""
+    if call.voicemail_at is None:
+        call.voicemail_at = now
+    found = await tx.scalars(
+        select(VoicemailRow).where(VoicemailRow.call_id == call.id), execution_options={"populate_existing": True}
+    )
+    voicemail = found.one_or_none()
+    if voicemail is None:
+        voicemail = VoicemailRow(
+            call_id=call.id,
+            caller_id=call.participant_number,
+            internal_status="pending",
+            created_at=now,
+            updated_at=now,
+        )
+        tx.add(voicemail)
+    if voicemail.recording_id is None:
+        voicemail.recording_id = recording.id
+        voicemail.updated_at = now
