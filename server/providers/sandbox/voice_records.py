@@ -59,9 +59,10 @@ class ParticipantStatus(StrEnum):
 
 
 class RecordingStatus(StrEnum):
-    """Twilio's words; ABSENT is one in which there is nothing."""
+    """Twilio's words; ABSENT is one in which there is nothing. Nobody is told of PROCESSING."""
 
     IN_PROGRESS = "in-progress"
+    PROCESSING = "processing"
     COMPLETED = "completed"
     ABSENT = "absent"
 
