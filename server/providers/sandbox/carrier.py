@@ -46,6 +46,7 @@ class Carrier:
     def __init__(self, settings: SandboxSettings, journal: Journal, *, now: Callable[[], datetime]) -> None:
         self.account_sid = settings.account_sid
         self._inbound_url = settings.inbound_url
+        self._voice_url = settings.voice_url
         self._media_files = MediaFiles(None if settings.data_dir is None else settings.data_dir / "media")
         self._journal = journal
         self._now = now
@@ -190,6 +191,14 @@ class Carrier:
     def sms_url(self, number: PhoneNumber) -> str:
         """Where texts to a number are posted that is in no service, empty for nowhere."""
         return (self._inbound_url or "") if number.sms_url is None else number.sms_url
+
+    def set_voice_url(self, number: PhoneNumber, url: str) -> PhoneNumber:
+        """Have another URL asked of calls to a number, or with an empty one none."""
+        return self._save_number(replace(number, voice_url=url))
+
+    def voice_url(self, number: PhoneNumber) -> str:
+        """What is asked of calls to a number, empty for nothing."""
+        return (self._voice_url or "") if number.voice_url is None else number.voice_url
 
     def inbound_request_url(self, service: MessagingService) -> str:
         """Where texts to a service's numbers are posted, empty for nowhere."""

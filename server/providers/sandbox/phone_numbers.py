@@ -41,13 +41,17 @@ class PhoneNumbers:
         return web.json_response(self._resource(self._asked_for(request)))
 
     async def update(self, request: web.Request) -> web.Response:
-        """SmsUrl, where an empty one is none; other fields are not kept."""
+        """SmsUrl and VoiceUrl, where an empty one is none; other fields are not kept."""
         number = self._asked_for(request)
-        url = (await request.post()).get("SmsUrl")
-        if url is not None:
-            if url and not is_http_url(str(url)):
-                raise Refusal(400, 21402, "SmsUrl is not a valid URL")
-            number = self._carrier.set_sms_url(number, str(url))
+        form = await request.post()
+        urls = {name: str(form[name]) for name in ("SmsUrl", "VoiceUrl") if name in form}
+        for name, url in urls.items():
+            if url and not is_http_url(url):
+                raise Refusal(400, 21402, f"{name} is not a valid URL")
+        if "SmsUrl" in urls:
+            number = self._carrier.set_sms_url(number, urls["SmsUrl"])
+        if "VoiceUrl" in urls:
+            number = self._carrier.set_voice_url(number, urls["VoiceUrl"])
         return web.json_response(self._resource(number))
 
     def _asked_for(self, request: web.Request) -> PhoneNumber:
@@ -90,5 +94,5 @@ class PhoneNumbers:
             "voice_fallback_method": "POST",
             "voice_fallback_url": None,
             "voice_method": "POST",
-            "voice_url": None,
+            "voice_url": self._carrier.voice_url(number) or None,
         }

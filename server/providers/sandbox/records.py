@@ -108,12 +108,13 @@ class MessagingService:
 
 @dataclass(frozen=True)
 class PhoneNumber:
-    """One of the account's numbers. An `sms_url` of None is the sandbox's own, an empty one is none."""
+    """One of the account's numbers. A URL of None is the sandbox's own, an empty one is none."""
 
     sid: str
     number: str
     created: float
     sms_url: str | None = None
+    voice_url: str | None = None
 
 
 @dataclass(frozen=True)
