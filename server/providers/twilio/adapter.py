@@ -10,23 +10,17 @@ from server.providers.http import NoAnswer, NotReached
 from server.providers.ports import (
     MessageReport,
     OutboundMessage,
-    ProviderFailure,
     ProviderOutcomeUnknown,
-    ProviderRejected,
     ProviderUnavailable,
 )
 from server.providers.twilio import statuses
 from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.client import Refusal, TwilioClient
+from server.providers.twilio.failures import create_failure, says_there_is_none, unavailable
+from server.providers.twilio.overrides import RETRIES
 
 if TYPE_CHECKING:
     from twilio.rest.api.v2010.account.message import MessageInstance
-
-# Twilio has room later: too many requests, the sender's queue is full, the account's queue is full.
-_LATER = frozenset({20429, 21611, 30001})
-
-# The account, its credentials or its address are wrong: an operator puts that right, and the message can go then.
-_OPERATOR = frozenset({10001, 20003, 20005, 20404, 30002})
 
 # Twilio's times are whole seconds of its own clock.
 _CLOCK_SLACK = timedelta(minutes=1)
@@ -35,10 +29,6 @@ _CLOCK_SLACK = timedelta(minutes=1)
 _TRIAL_PREFIX = "Sent from your Twilio trial account - "
 
 _PAGE_SIZE = 100
-_NOT_FOUND = 404
-
-# Twilio's own retries of a callback, within its 15 s ("Webhooks connection overrides"): five, whatever went wrong.
-_RETRIES = "#rc=5&rp=all"
 
 
 class TwilioMessageSender:
@@ -64,7 +54,7 @@ class TwilioMessageSender:
         except NoAnswer as error:
             raise ProviderOutcomeUnknown(str(error)) from error
         except Refusal as refusal:
-            raise _create_failure(refusal) from refusal
+            raise create_failure(refusal) from refusal
         if not created.sid or not created.status:
             raise ProviderOutcomeUnknown("the answer names no message")
         return _report(created)
@@ -87,7 +77,7 @@ class TwilioMessageSender:
                 if _is_copy(found, message):
                     copies.append(_report(found))
         except Refusal as refusal:
-            raise _unavailable(refusal) from refusal
+            raise unavailable(refusal) from refusal
         except (NotReached, NoAnswer, TwilioException) as error:
             raise ProviderUnavailable(str(error)) from error
         copies.reverse()
@@ -98,9 +88,9 @@ class TwilioMessageSender:
         try:
             found = await self._client.messages(message_sid).fetch_async()
         except Refusal as refusal:
-            if refusal.status == _NOT_FOUND and refusal.code is not None:
+            if says_there_is_none(refusal):
                 return None
-            raise _unavailable(refusal) from refusal
+            raise unavailable(refusal) from refusal
         except (NotReached, NoAnswer, TwilioException) as error:
             raise ProviderUnavailable(str(error)) from error
         if not found.sid or not found.status:
@@ -129,7 +119,7 @@ class TwilioMessageSender:
 
 
 def _status_callback(public_base_url: str, message_uuid: UUID) -> str:
-    return f"{public_base_url}/api/v1/twilio_requests/webhook_message_updates?message_uuid={message_uuid}{_RETRIES}"
+    return f"{public_base_url}/api/v1/twilio_requests/webhook_message_updates?message_uuid={message_uuid}{RETRIES}"
 
 
 def _report(message: "MessageInstance") -> MessageReport:
@@ -148,24 +138,3 @@ def _is_copy(found: "MessageInstance", message: OutboundMessage) -> bool:
         and text == message.message_body
         and int(found.num_media) == len(message.media_urls)
     )
-
-
-def _unavailable(refusal: Refusal) -> ProviderUnavailable:
-    return ProviderUnavailable(str(refusal), retry_after=refusal.retry_after)
-
-
-def _create_failure(refusal: Refusal) -> ProviderFailure:
-    """What a refused create means.
-
-    429 and 503 are said before any work is begun, so nothing was taken. 500, 502 and 504 are said by something that
-    gave up midway: Twilio has no idempotent create, so the message may be on its way, and is looked for before it is
-    sent again. Sending at once risks a parent's second text, looking costs one list. Only a code of Twilio's own
-    rejects for good; without one somebody in between answered, and no accepted message is dropped for that.
-    """
-    if refusal.status in (429, 503) or refusal.code in _LATER:
-        return _unavailable(refusal)
-    if refusal.status >= 500:
-        return ProviderOutcomeUnknown(str(refusal))
-    if refusal.status == 401 or refusal.code is None or refusal.code in _OPERATOR:
-        return _unavailable(refusal)
-    return ProviderRejected(statuses.provider_error(str(refusal.code)))

@@ -7,6 +7,7 @@ from server.providers.http import NoAnswer, NotReached
 from server.providers.ports import ProviderUnavailable
 from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.client import Refusal, TwilioClient
+from server.providers.twilio.failures import unavailable
 
 _FIELDS = "line_type_intelligence"
 
@@ -35,7 +36,7 @@ class TwilioLineTypeLookup:
         except Refusal as refusal:
             if refusal.status in _OF_THE_NUMBER and refusal.code is not None:
                 return None
-            raise ProviderUnavailable(str(refusal), retry_after=refusal.retry_after) from refusal
+            raise unavailable(refusal) from refusal
         except (NotReached, NoAnswer) as error:
             raise ProviderUnavailable(str(error)) from error
         if found.valid is None:

@@ -11,10 +11,10 @@ from server.providers.http import NoAnswer, NotReached
 from server.providers.ports import ProviderNumber, ProviderUnavailable
 from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.client import Refusal, TwilioClient
+from server.providers.twilio.failures import says_there_is_none, unavailable
 
 # The most that Twilio gives at once.
 _PAGE_SIZE = 1000
-_NOT_FOUND = 404
 
 
 class TwilioNumberDirectory:
@@ -41,7 +41,7 @@ class TwilioNumberDirectory:
                 async for number in self._of_service(service_sid):
                     numbers[number.phone_number] = number
         except Refusal as refusal:
-            raise ProviderUnavailable(str(refusal), retry_after=refusal.retry_after) from refusal
+            raise unavailable(refusal) from refusal
         except (NotReached, NoAnswer, TwilioException) as error:
             raise ProviderUnavailable(str(error)) from error
         return list(numbers.values())
@@ -57,7 +57,7 @@ class TwilioNumberDirectory:
             async for number in self._listed(service.phone_numbers, service_sid):
                 yield number
         except Refusal as refusal:
-            if refusal.status != _NOT_FOUND or refusal.code is None:
+            if not says_there_is_none(refusal):
                 raise
 
     async def _listed(self, resource: Any, service_sid: str | None) -> AsyncIterator[ProviderNumber]:
