@@ -1,18 +1,19 @@
 """What every provider's HTTP has in common: a pool with timeouts, two ways to go without an answer, and Retry-After."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from server.providers.ports import MediaRefused
+from server.providers.ports import MediaRefused, ProviderUnavailable
 
 # Includes the wait for a free connection of the pool.
 _CONNECT_SECONDS = 5
 
 _CHUNK_BYTES = 65_536
+_STREAM_CHUNK_BYTES = 262_144
 
 
 class NotReached(Exception):
@@ -23,11 +24,12 @@ class NoAnswer(Exception):
     """The request was, or may have been, sent; no answer that can be read came back."""
 
 
-def open_session(*, connections: int, timeout: timedelta) -> aiohttp.ClientSession:
-    """A pool of connections, which holds nobody longer than `timeout` and the wait for a connection."""
+def open_session(*, connections: int, timeout: timedelta, longest: timedelta | None = None) -> aiohttp.ClientSession:
+    """A pool of connections, which holds nobody longer than `timeout` and the wait for a connection; with `longest`,
+    nobody whose file goes on arriving longer than that."""
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(
-            total=timeout.total_seconds() + _CONNECT_SECONDS,
+            total=(longest or timeout).total_seconds() + _CONNECT_SECONDS,
             connect=_CONNECT_SECONDS,
             sock_read=timeout.total_seconds(),
         ),
@@ -55,6 +57,19 @@ async def read_file(answer: aiohttp.ClientResponse, *, max_bytes: int) -> bytes:
         if len(data) > max_bytes:
             raise MediaRefused(f"is larger than {max_bytes} bytes")
     return bytes(data)
+
+
+async def read_stream(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The body of an answer as it arrives. Raises ProviderUnavailable where it breaks off."""
+    while True:
+        try:
+            with exchange():
+                chunk = await answer.content.read(_STREAM_CHUNK_BYTES)
+        except (NotReached, NoAnswer) as error:
+            raise ProviderUnavailable(str(error)) from error
+        if not chunk:
+            return
+        yield chunk
 
 
 def retry_after(value: str | None, *, now: datetime) -> timedelta | None:

@@ -11,13 +11,11 @@ from yarl import URL
 
 from server.config import Network
 from server.guard import guarded_connector
-from server.providers.http import NoAnswer, NotReached, exchange, retry_after
+from server.providers.http import NoAnswer, NotReached, exchange, read_stream, retry_after
 from server.providers.ports import MediaRefused, ProviderFailure, ProviderUnavailable
 from server.providers.video_ports import RecordingStream
 
 _CONNECT_SECONDS = 5
-
-_CHUNK_BYTES = 262_144
 
 # To the store, perhaps by way of another.
 _MOST_REDIRECTS = 5
@@ -61,7 +59,7 @@ class ZoomRecordingFetcher:
         except (NotReached, NoAnswer) as error:
             raise ProviderUnavailable(str(error)) from error
         try:
-            yield RecordingStream(content_type=_content_type(answer), chunks=_chunks(answer))
+            yield RecordingStream(content_type=_content_type(answer), chunks=read_stream(answer))
         finally:
             answer.close()
 
@@ -113,18 +111,6 @@ def _open_session(connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeo
         timeout=timeout,
         headers={"Accept-Encoding": "identity"},
     )
-
-
-async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    while True:
-        try:
-            with exchange():
-                chunk = await answer.content.read(_CHUNK_BYTES)
-        except (NotReached, NoAnswer) as error:
-            raise ProviderUnavailable(str(error)) from error
-        if not chunk:
-            return
-        yield chunk
 
 
 def _failure(answer: aiohttp.ClientResponse, download_token: str | None) -> ProviderFailure:
