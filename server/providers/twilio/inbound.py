@@ -23,7 +23,7 @@ class TwilioInboundMessageReader:
 
     def read(self, request: SignedRequest) -> InboundMessage:
         """Verify on the raw body, then parse. What no row can hold of a text is replaced: no message is lost for it."""
-        fields = {name: _storable(value) for name, value in self._verifier.fields(request).items()}
+        fields = self._verifier.storable_fields(request)
         missing = [name for name in _NEEDED if not fields.get(name)]
         if missing:
             raise CallbackMalformed(f"missing: {', '.join(missing)}")
@@ -35,11 +35,6 @@ class TwilioInboundMessageReader:
             media=_media(fields),
             keyword=_keyword(fields.get("OptOutType", "")),
         )
-
-
-def _storable(value: str) -> str:
-    """Without NUL, which PostgreSQL refuses in a text, and without the halves of characters that JSON can spell."""
-    return value.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def _media(fields: Mapping[str, str]) -> tuple[InboundMedia, ...]:

@@ -42,6 +42,11 @@ class Verifier:
             raise SignatureInvalid("the signature does not fit URL and form")
         return {name: values[-1] for name, values in form.items()}
 
+    def storable_fields(self, request: SignedRequest) -> Mapping[str, str]:
+        """`fields` with what no row can hold replaced: NUL, which PostgreSQL refuses in a text, and the halves of
+        characters that JSON can spell."""
+        return {name: _storable(value) for name, value in self.fields(request).items()}
+
     def _verify_json(self, request: SignedRequest, signature: str) -> None:
         """The URL is signed and carries the body's hash. The validator would want the raw body as text: hashed here."""
         signed_hash = parse_qs(urlsplit(request.url).query).get("bodySHA256", [""])[0]
@@ -49,6 +54,10 @@ class Verifier:
             raise SignatureInvalid("the body's hash does not fit bodySHA256")
         if not self._validator.validate(request.url, {}, signature):
             raise SignatureInvalid("the signature does not fit the URL")
+
+
+def _storable(value: str) -> str:
+    return value.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def _form(body: bytes) -> _Form:
