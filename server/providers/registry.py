@@ -2,7 +2,7 @@
 
 Adapters are imported when they are made: api processes only read callbacks and should not load an SDK for that. They
 are made inside a running event loop, where they open connection pools. Bandwidth's and Zoom's are there only where they
-are configured.
+are configured, and so are Twilio's tokens.
 """
 
 from typing import TYPE_CHECKING
@@ -19,6 +19,13 @@ from server.providers.ports import (
 )
 from server.providers.twilio.account import TwilioAccount
 from server.providers.video_ports import RecordingFetcher, VideoEventReader, VideoSessions, VideoTokens
+from server.providers.voice_ports import (
+    CallRecordingFetcher,
+    CallScripts,
+    VoiceCallbackReader,
+    VoiceCalls,
+    VoiceTokens,
+)
 
 if TYPE_CHECKING:
     from server.providers.bandwidth.oauth import ClientCredentials
@@ -120,6 +127,50 @@ def number_directory(settings: Settings) -> NumberDirectory:
     from server.providers.twilio.numbers import TwilioNumberDirectory
 
     return TwilioNumberDirectory(_twilio_account(settings))
+
+
+def voice_calls(settings: Settings) -> VoiceCalls:
+    """Calls through the Twilio account."""
+    from server.providers.twilio.voice import TwilioVoiceCalls
+
+    return TwilioVoiceCalls(_twilio_account(settings), public_base_url=settings.public_base_url)
+
+
+def call_scripts(settings: Settings) -> CallScripts:
+    """TwiML."""
+    from server.providers.twilio.twiml import TwilioCallScripts
+
+    return TwilioCallScripts(public_base_url=settings.public_base_url)
+
+
+def voice_callback_reader(settings: Settings) -> VoiceCallbackReader:
+    """Twilio's callbacks about calls."""
+    from server.providers.twilio.voice_callbacks import TwilioVoiceCallbackReader
+
+    return TwilioVoiceCallbackReader(auth_token=settings.twilio_auth_token.get_secret_value())
+
+
+def voice_tokens(settings: Settings) -> VoiceTokens | None:
+    """Tokens that browsers call with; None where there is no API key to sign them with."""
+    if settings.twilio_api_key_sid is None:
+        return None
+    from server.providers.twilio.voice_tokens import TwilioVoiceTokens
+
+    assert settings.twilio_api_key_secret is not None, "set together with the key"
+    assert settings.twilio_twiml_app_sid is not None, "set together with the key"
+    return TwilioVoiceTokens(
+        account_sid=settings.twilio_account_sid,
+        api_key_sid=settings.twilio_api_key_sid,
+        api_key_secret=settings.twilio_api_key_secret.get_secret_value(),
+        twiml_app_sid=settings.twilio_twiml_app_sid,
+    )
+
+
+def call_recording_fetcher(settings: Settings) -> CallRecordingFetcher:
+    """Recordings of the Twilio account's calls."""
+    from server.providers.twilio.recordings import TwilioCallRecordingFetcher
+
+    return TwilioCallRecordingFetcher(_twilio_account(settings))
 
 
 def video_tokens(settings: Settings) -> VideoTokens | None:

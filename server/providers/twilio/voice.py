@@ -1,0 +1,160 @@
+"""Makes and changes calls through one Twilio account, or through the sandbox, which speaks the same protocol."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from twilio.base.exceptions import TwilioException
+
+from server.providers.http import NoAnswer, NotReached
+from server.providers.ports import ProviderOutcomeUnknown, ProviderUnavailable
+from server.providers.twilio.account import TwilioAccount
+from server.providers.twilio.client import Refusal, TwilioClient
+from server.providers.twilio.failures import change_failure, create_failure, says_there_is_none, unavailable
+from server.providers.twilio.voice_urls import VoiceUrls
+from server.providers.voice_ports import CallGone, LegReport, OutboundCall
+
+if TYPE_CHECKING:
+    from twilio.rest.api.v2010.account.call import CallInstance
+
+_PROGRESS = ("initiated", "ringing", "answered", "completed")
+
+# Twilio's times are whole seconds of its own clock.
+_CLOCK_SLACK = timedelta(minutes=1)
+
+_PAGE_SIZE = 100
+
+# The call is not in progress: what was to be changed is over.
+_NOT_IN_PROGRESS = 21220
+
+
+class TwilioVoiceCalls:
+    """voice_ports.VoiceCalls over Twilio's Calls, Participants and Recordings; made inside a running event loop."""
+
+    def __init__(
+        self,
+        account: TwilioAccount,
+        *,
+        public_base_url: str,
+        connections: int = 50,
+        timeout: timedelta = timedelta(seconds=15),
+    ) -> None:
+        self._client = TwilioClient(account, connections=connections, timeout=timeout)
+        self._urls = VoiceUrls(public_base_url)
+
+    async def dial(self, call: OutboundCall) -> LegReport:
+        """Begin the leg; its callbacks name it, so it is known even if the answer never arrives."""
+        try:
+            created = await self._client.calls.create_async(
+                to=call.to_number,
+                from_=call.from_number,
+                url=self._urls.leg_answer(conference_uuid=call.conference_uuid, leg_uuid=call.leg_uuid),
+                method="POST",
+                status_callback=self._urls.leg_progress(call_uuid=call.call_uuid, leg_uuid=call.leg_uuid),
+                status_callback_event=list(_PROGRESS),
+                status_callback_method="POST",
+                timeout=int(call.ring_for.total_seconds()),
+                time_limit=int(call.time_limit.total_seconds()),
+                machine_detection="Enable",
+            )
+        except NotReached as error:
+            raise ProviderUnavailable(str(error)) from error
+        except NoAnswer as error:
+            raise ProviderOutcomeUnknown(str(error)) from error
+        except Refusal as refusal:
+            raise create_failure(refusal) from refusal
+        if not created.sid or not created.status:
+            raise ProviderOutcomeUnknown("the answer names no call")
+        return _report(created)
+
+    async def find_copies(self, call: OutboundCall, *, since: datetime) -> list[LegReport]:
+        """Twilio's calls from one number to the other that we have asked for, oldest first.
+
+        There is no filter on StartTime because a call that waits to be dialled has no such time.
+        """
+        earliest = since.astimezone(UTC) - _CLOCK_SLACK
+        copies: list[LegReport] = []
+        with _reading():
+            listed = await self._client.calls.stream_async(
+                to=call.to_number, from_=call.from_number, page_size=_PAGE_SIZE
+            )
+            async for found in listed:
+                if not found.sid or not found.status or found.date_created is None:
+                    raise NoAnswer("the list names no call")
+                if found.date_created < earliest:
+                    break
+                if found.direction == "outbound-api":
+                    copies.append(_report(found))
+        copies.reverse()
+        return copies
+
+    async def fetch(self, call_sid: str) -> LegReport | None:
+        """Twilio's word on one leg now."""
+        with _reading():
+            try:
+                found = await self._client.calls(_in_path(call_sid)).fetch_async()
+            except Refusal as refusal:
+                if says_there_is_none(refusal):
+                    return None
+                raise
+            if not found.sid or not found.status:
+                raise NoAnswer("the answer names no call")
+            return _report(found)
+
+    async def hang_up(self, call_sid: str) -> None:
+        """End a leg. `completed` ends it wherever it is; `canceled` would leave one be that was just answered."""
+        with _changing():
+            await self._client.calls(_in_path(call_sid)).update_async(status="completed")
+
+    async def update_participant(self, conference_sid: str, call_sid: str, *, muted: bool, hold: bool) -> None:
+        """Have somebody in a conference so; who is held hears Twilio's music."""
+        with _changing():
+            conference = self._client.conferences(_in_path(conference_sid))
+            await conference.participants(_in_path(call_sid)).update_async(muted=muted, hold=hold)
+
+    async def delete_recording(self, recording_sid: str) -> None:
+        """Delete Twilio's copy, if there is one."""
+        try:
+            with _changing():
+                await self._client.recordings(_in_path(recording_sid)).delete_async()
+        except CallGone:
+            return
+
+    async def aclose(self) -> None:
+        """Close the pooled connections."""
+        await self._client.aclose()
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except Refusal as refusal:
+        raise unavailable(refusal) from refusal
+    except (NotReached, NoAnswer, TwilioException) as error:
+        raise ProviderUnavailable(str(error)) from error
+
+
+@contextmanager
+def _changing() -> Iterator[None]:
+    try:
+        yield
+    except Refusal as refusal:
+        if says_there_is_none(refusal) or refusal.code == _NOT_IN_PROGRESS:
+            raise CallGone(str(refusal)) from refusal
+        raise change_failure(refusal) from refusal
+    except (NotReached, NoAnswer, TwilioException) as error:
+        raise ProviderUnavailable(str(error)) from error
+
+
+def _in_path(sid: str) -> str:
+    """The SDK puts it into the path as it is."""
+    return quote(sid, safe="")
+
+
+def _report(call: "CallInstance") -> LegReport:
+    return LegReport(
+        call_sid=call.sid, provider_status=call.status, answered_by=call.answered_by or None, ended_at=call.end_time
+    )
