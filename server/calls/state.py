@@ -10,9 +10,11 @@ from enum import StrEnum
 
 from server.providers.voice_ports import FINAL_STATUSES
 
+IN_PROGRESS = "in-progress"
+
 # A leg's statuses, of which a higher one replaces a lower. A leg has one final status; of two, which no provider tells,
 # it would be the higher one in whatever order they came.
-LEG_STATUSES = ("queued", "initiated", "ringing", "in-progress", "busy", "no-answer", "failed", "canceled", "completed")
+LEG_STATUSES = ("queued", "initiated", "ringing", IN_PROGRESS, "busy", "no-answer", "failed", "canceled", "completed")
 
 # A conference's events that it is shown by, and in which order they replace each other.
 CONFERENCE_START = "conference-start"
@@ -60,8 +62,8 @@ _SPOKEN = (CallStatus.FINISHED, CallStatus.VOICEMAIL)
 
 @dataclass(frozen=True)
 class Leg:
-    """What is known of a leg. It never was a call at the provider, and will be none, where it was refused (for good) or
-    withdrawn (nobody wanted it any more)."""
+    """What is known of a leg. It was refused where it could not be made a call at the provider, or nothing was ever
+    heard of it; withdrawn where nobody wanted it any more before it was one."""
 
     kind: str
     provider_status: str | None = None
@@ -135,12 +137,6 @@ def state_of_conference(conference: Conference, legs: Sequence[Leg]) -> State:
     is_over = (
         conference.is_canceled or conference.has_ended or moderator.is_over or all(leg.is_over for leg in contacts)
     )
-    if conference.has_ended:
-        provider_status = CONFERENCE_END
-    elif conference.has_joined:
-        provider_status = PARTICIPANT_JOIN
-    else:
-        provider_status = CONFERENCE_START if conference.has_started else None
     if conference.is_canceled:
         status = CallStatus.CANCELED
     elif not is_over:
@@ -151,16 +147,30 @@ def state_of_conference(conference: Conference, legs: Sequence[Leg]) -> State:
         status = CallStatus.FAILED
     else:
         status = CallStatus.NO_ANSWER
-    return State(status, provider_status, is_over)
+    return State(status, _last_event(conference, moderator, legs), is_over)
+
+
+def _last_event(conference: Conference, moderator: Leg, legs: Sequence[Leg]) -> str | None:
+    """The provider's last word on a conference. One that the moderator was in has ended when nobody can be in it any
+    more, though its end may never be told."""
+    if conference.has_ended or (moderator.has_joined and all(leg.is_over for leg in legs)):
+        return CONFERENCE_END
+    if conference.has_joined:
+        return PARTICIPANT_JOIN
+    return CONFERENCE_START if conference.has_started else None
 
 
 def state_of_direct_call(legs: Sequence[Leg], *, is_recorded: bool, is_transcribed: bool) -> State:
-    """What follows for a browser's call: what became of the contact's leg. A browser that hung up before there was one
-    has canceled it."""
+    """What follows for a browser's call: what became of the contact's leg. One that lasted when the browser's ended has
+    ended with it; a browser that hung up before the contact answered has canceled it."""
     [browser] = [leg for leg in legs if leg.kind == SDK]
     [contact] = [leg for leg in legs if leg.kind == CONTACT]
-    if contact.is_over:
-        status = CallStatus.FAILED if contact.is_refused else _STATUS_OF_LEG[contact.provider_status or ""]
+    if contact.provider_status in _STATUS_OF_LEG:
+        status = _STATUS_OF_LEG[contact.provider_status]
+    elif contact.is_over:
+        status = CallStatus.FAILED if contact.is_refused else CallStatus.CANCELED
+    elif browser.is_over and contact.provider_status == IN_PROGRESS:
+        status = CallStatus.FINISHED
     elif browser.is_over:
         status = CallStatus.FAILED if browser.has_failed else CallStatus.CANCELED
     else:
@@ -174,10 +184,10 @@ def state_of_return_call(legs: Sequence[Leg], *, has_voicemail: bool, is_recorde
     `provider_status` is the contact's own leg's, which lasts while they listen to the menu.
     """
     [contact] = [leg for leg in legs if leg.kind == CONTACT]
-    was_answered = any(leg.kind == SDK and leg.provider_status == "completed" for leg in legs)
+    answered = [leg for leg in legs if leg.kind == SDK and leg.provider_status in (IN_PROGRESS, "completed")]
     if has_voicemail:
         status = CallStatus.VOICEMAIL
-    elif was_answered:
+    elif answered and (contact.is_over or all(leg.is_over for leg in answered)):
         status = CallStatus.FINISHED
     elif contact.is_over:
         status = CallStatus.FAILED if contact.has_failed else CallStatus.NO_ANSWER

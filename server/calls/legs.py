@@ -1,0 +1,113 @@
+"""Legs: which one is meant, and what is known of it. Facts alone are written here; what follows from them is
+`status.py`'s."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.calls.state import LEG_STATUSES, better_answered_by, later
+from server.calls.tables import CallLegRow
+from server.providers.ports import ProviderError
+from server.providers.voice_ports import FINAL_STATUSES
+
+log = structlog.get_logger()
+
+# The provider is asked about a leg that it told nothing new of for so long.
+CHECK_AFTER = timedelta(minutes=2)
+
+# The error_code of a leg that nothing was ever heard of.
+NOT_COMPLETED = "CALL_NOT_COMPLETED"
+
+_SID_IS_UNIQUE = "uq_call_legs_call_sid"
+
+
+async def find_leg(tx: AsyncSession, *, leg_uuid: UUID | None, call_sid: str) -> CallLegRow | None:
+    """The leg that a callback is about: the one it names, else the one that has this call at the provider.
+
+    None too where the leg that is named has another call: this one is a copy that nobody should have made.
+    """
+    if leg_uuid is None:
+        return (await tx.scalars(select(CallLegRow).where(CallLegRow.call_sid == call_sid))).one_or_none()
+    leg = (await tx.scalars(select(CallLegRow).where(CallLegRow.uuid == leg_uuid))).one_or_none()
+    if leg is not None and leg.call_sid not in (None, call_sid):
+        log.error("leg.second_call", leg_uuid=str(leg_uuid), call_sid=leg.call_sid, second_call_sid=call_sid)
+        return None
+    return leg
+
+
+def record_sid(leg: CallLegRow, call_sid: str, *, now: datetime) -> None:
+    """The leg is this call at the provider: it is dialled, asked about, and hung up on where that is wanted already."""
+    if leg.call_sid is not None:
+        assert leg.call_sid == call_sid, "a leg has one call"
+        return
+    leg.call_sid = call_sid
+    leg.dial_at = None
+    leg.in_doubt = False
+    leg.check_at = now + CHECK_AFTER
+    if leg.hangup_at is not None:
+        leg.control_at = now
+    if leg.error_code is None:
+        # It may have been taken for withdrawn, and is there.
+        leg.ended_at = None
+
+
+def apply_progress(
+    leg: CallLegRow,
+    *,
+    provider_status: str | None,
+    answered_by: str | None,
+    error: ProviderError | None,
+    occurred_at: datetime | None,
+    now: datetime,
+) -> None:
+    """Take the facts of a callback, or of what the provider answered: the same in whatever order they come."""
+    leg.provider_status = later(LEG_STATUSES, leg.provider_status, provider_status)
+    leg.answered_by = better_answered_by(leg.answered_by, answered_by)
+    if error is not None and (leg.error_code in (None, NOT_COMPLETED) or error.code < leg.error_code):
+        leg.error_code = error.code
+        leg.error_description = describe(error)
+    if leg.provider_status not in FINAL_STATUSES:
+        if leg.check_attempts:
+            leg.check_at = now + CHECK_AFTER
+            leg.check_attempts = 0
+        return
+    if leg.error_code == NOT_COMPLETED:
+        # The provider knew of it after all.
+        leg.error_code = leg.error_description = leg.ended_at = None
+    leg.ended_at = leg.ended_at or occurred_at or now
+    leg.control_at = None
+    leg.check_at = None
+    leg.check_attempts = 0
+
+
+def give_up(leg: CallLegRow, *, error_code: str, error_description: str, now: datetime) -> None:
+    """Nothing more is expected of the leg; should it be a call all the same, that is hung up on."""
+    leg.error_code = error_code
+    leg.error_description = error_description
+    leg.ended_at = leg.ended_at or now
+    leg.hangup_at = leg.hangup_at or now
+    leg.dial_at = None
+    leg.in_doubt = False
+    leg.control_at = None
+    leg.check_at = None
+
+
+def withdraw(leg: CallLegRow, *, now: datetime) -> None:
+    """The leg is no call at the provider, and nobody wants it to be one."""
+    leg.ended_at = leg.ended_at or now
+    leg.dial_at = None
+    leg.in_doubt = False
+    leg.check_at = None
+
+
+def describe(error: ProviderError) -> str:
+    """A provider's error in words."""
+    return f"There was an error with the voice provider. For more details visit: {error.url}"
+
+
+def is_taken_sid(constraint: str | None) -> bool:
+    """Whether it is this constraint that says that a call is another leg's."""
+    return constraint == _SID_IS_UNIQUE
