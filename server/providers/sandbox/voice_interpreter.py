@@ -26,6 +26,7 @@ from server.providers.sandbox.voice_verbs import (
     Dial,
     Gather,
     Hangup,
+    Noun,
     Number,
     Pause,
     Play,
@@ -111,6 +112,8 @@ class Interpreter:
         except TwimlInvalid as error:
             self._teller.complain(error.code, str(error), url=announcement.url, call_sid=line.call.sid)
             return str(error)
+        for prompt in prompts:
+            _hear(line, prompt)
         await self._clock.sleep(sum(_seconds(prompt) or 0 for prompt in prompts))
         return None
 
@@ -148,12 +151,14 @@ class Interpreter:
     async def _do(self, line: Line, verb: Verb, resolve: Callable[[str], str]) -> _Next | None:
         match verb:
             case Say() | Play() | Pause():
+                _hear(line, verb)
                 await line.wait(seconds=_seconds(verb))
             case Gather():
                 return await self._gather(line, verb, resolve)
             case Record():
                 return self._act(line, await self._record(line, verb, resolve), verb.action or "", verb.method, resolve)
             case Dial():
+                line.hear("dial", ", ".join(_name(noun) for noun in verb.nouns))
                 ended = await self._dialler.dial(line, verb, resolve)
                 return self._act(line, ended, verb.action, verb.method, resolve)
             case Redirect():
@@ -180,8 +185,10 @@ class Interpreter:
         raise Interrupted
 
     async def _gather(self, line: Line, gather: Gather, resolve: Callable[[str], str]) -> _Next | None:
+        line.hear("gather")
         line.press_next()
         for prompt in gather.prompts:
+            _hear(line, prompt)
             if await line.wait(line.key_pressed, seconds=_seconds(prompt)):
                 break
         digits, finished_on = "", ""
@@ -217,6 +224,7 @@ class Interpreter:
             call_sid=line.call.sid,
             is_trimmed=record.trim == "trim-silence",
         )
+        line.hear("record")
         digits, is_interrupted = "", False
         speech = _Speech(self._clock)
         try:
@@ -273,6 +281,25 @@ class _Speech:
         if self._goes_on.done():
             self._goes_on = asyncio.get_running_loop().create_future()
         return self._goes_on
+
+
+def _hear(line: Line, prompt: Prompt) -> None:
+    """Keep what is heard; of a pause there is nothing."""
+    if isinstance(prompt, Say):
+        line.hear("say", prompt.text)
+    elif isinstance(prompt, Play):
+        line.hear("play", prompt.url or prompt.digits or "")
+
+
+def _name(noun: Noun) -> str:
+    """Who is dialled."""
+    match noun:
+        case Number():
+            return noun.phone_number
+        case Client():
+            return f"client:{noun.identity}"
+        case Conference():
+            return f"conference {noun.name}"
 
 
 def _seconds(prompt: Prompt) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from server.providers.sandbox.voice_phones import Phone, Pickup
 from server.providers.sandbox.voice_progress import Stream, Teller, call_fields, event_of, progress_fields
-from server.providers.sandbox.voice_records import Call, CallStatus, Direction, Document
+from server.providers.sandbox.voice_records import Call, CallStatus, Direction, Document, Heard
 from server.providers.sandbox.voice_time import Clock
 
 # Takes what is said on a line.
@@ -146,6 +146,12 @@ class Line:
         if self._interruption.done():
             raise Interrupted
         return any(future.done() for future in futures)
+
+    # What the person hears.
+
+    def hear(self, kind: str, text: str = "") -> None:
+        """The call's document says or does something; see `Heard`."""
+        self.call.heard.append(Heard(self.clock.now(), kind, text))
 
     # What the person does.
 

@@ -107,6 +107,18 @@ class MachineDetection:
         return self.mode == "DetectMessageEnd"
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What whoever is on the phone heard, and when it began. `kind` is the verb: say, play, gather, record or dial.
+
+    `text` is what was said, the URL or the tones that were played, and of a dial who was dialled; of others empty.
+    """
+
+    at: float
+    kind: str
+    text: str
+
+
 @dataclass
 class Call:
     """One call, between Twilio and one phone or browser. `timeout` and `time_limit` are simulated seconds.
@@ -137,6 +149,8 @@ class Call:
     # The TwiML App of a browser's call, and what the browser said with it.
     application_sid: str | None = None
     parameters: dict[str, str] = field(default_factory=dict)
+    # In the order it was heard.
+    heard: list[Heard] = field(default_factory=list)
 
     @property
     def is_over(self) -> bool:
