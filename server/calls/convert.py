@@ -7,10 +7,10 @@ from commonservices.v1 import call_pb2, conference_call_pb2, transcription_pb2, 
 
 from server.calls import transcript_formats
 from server.calls.queries import Call, Recording
-from server.calls.state import CONTACT, MODERATOR, is_machine
+from server.calls.state import CONTACT, MODERATOR, CallStatus, is_machine
+from server.calls.status import leg_of
 from server.calls.tables import CallLegRow, TranscriptRow, VoicemailRow
 from server.clock import timestamp
-from server.providers.voice_ports import FINAL_STATUSES
 
 
 @dataclass(frozen=True)
@@ -106,17 +106,18 @@ def participant_to_proto(leg: CallLegRow) -> conference_call_pb2.ConferenceCallP
     )
 
 
-def participant_status(leg: CallLegRow) -> str:
+def participant_status(row: CallLegRow) -> str:
     """`internal_status` of somebody in a conference."""
-    if leg.call_sid is None:
-        if leg.ended_at is not None:
-            return "failed" if leg.error_code else "canceled"
-        return "calling" if leg.dial_attempts else "pending"
-    if leg.provider_status in FINAL_STATUSES:
-        if leg.joined_at is not None or leg.provider_status == "completed":
-            return "left"
-        return leg.provider_status.replace("-", "_")
-    return "joined" if leg.joined_at is not None else "calling"
+    leg = leg_of(row)
+    if not leg.is_over:
+        if leg.has_joined:
+            return "joined"
+        return "calling" if row.call_sid is not None or row.dial_attempts else "pending"
+    if leg.has_joined or leg.provider_status == "completed":
+        return "left"
+    if leg.has_failed:
+        return "failed"
+    return (leg.provider_status or "canceled").replace("-", "_")
 
 
 def voicemail_to_proto(
@@ -179,12 +180,13 @@ def _machine_detected(call: Call) -> bool | None:
 
 
 def _problem(call: Call) -> _Problem | None:
-    """What went wrong with the call, else with its recording, else with what was said in it."""
+    """What went wrong with the call, else with its recording, else with what was said in it. That somebody could not be
+    called is the call's problem only where it failed for that."""
     row = call.row
     if row.error_code is not None:
         return _Problem(row.error_code, row.error_description or "")
     failed = next((leg for leg in call.legs if leg.error_code is not None), None)
-    if failed is not None and failed.error_code is not None:
+    if row.internal_status == CallStatus.FAILED and failed is not None and failed.error_code is not None:
         return _Problem(failed.error_code, failed.error_description or "")
     recording = call.recording
     if recording is None:

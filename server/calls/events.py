@@ -1,10 +1,10 @@
 """What is told of a call: one event for each change of what the API shows of it.
 
-The URLs of recordings are signed before the transaction, for a bucket's signature may need the network. Where a
-recording was stored in between there is none for it, and the change is made anew.
+The URLs of recordings are signed outside the transaction, for a bucket's signature may need the network. Where one is
+found to be missing, which most calls have none of, the change is made anew with it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from commonservices.v1 import call_pb2 as pb
@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls import convert, queries
+from server.calls.queries import Call
 from server.calls.state import CONFERENCE
 from server.calls.status import update_status
 from server.calls.tables import CallRecordingRow, CallRow
@@ -32,12 +33,16 @@ Change = Callable[[AsyncSession, CallRow], Awaitable[None]]
 
 _APPEND = outbox.append_from("calls WHERE id = %(call_id)s")
 
-# How often a change is made anew because a recording was stored between signing and locking.
+# How often a change is made anew because recordings were stored between signing and locking.
 _TRIES = 10
 
 
 class _StoredMeanwhile(Exception):
-    """A recording has no URL yet."""
+    """Recordings have no URL yet, by their storage keys."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__("recordings without a URL")
+        self.keys = keys
 
 
 async def recording_urls(
@@ -53,10 +58,16 @@ async def recording_urls(
 async def append_event(tx: AsyncSession, call: CallRow, *, urls: Mapping[str, str], now: datetime) -> pb.Call:
     """Tell of the call as it is now, and answer what is told. The transaction made the call or holds its row; whoever
     ends it wakes Channel.OUTBOX. `urls` has one for each recording that is stored."""
+    whole = await queries.call_of(tx, call)
+    return await _append(tx, whole, urls=urls, now=now)
+
+
+async def _append(tx: AsyncSession, whole: Call, *, urls: Mapping[str, str], now: datetime) -> pb.Call:
+    call = whole.row
     call.sequence += 1
     call.updated_at = now
     await tx.flush()
-    resource = await _resource(tx, call, urls)
+    resource = _resource(whole, urls)
     event = outbox.new_event(
         event_type=CONFERENCE_UPDATE if call.kind == CONFERENCE else DIRECT_UPDATE,
         bearer_id=call.bearer_id,
@@ -85,22 +96,21 @@ async def change_call(
 
     `new_keys` are storage keys that the change gives to recordings.
     """
-    new_urls = await recording_urls(storage, new_keys)
+    urls = await recording_urls(storage, new_keys)
     for _ in range(_TRIES):
-        urls = {**await stored_urls(db, storage, call_id), **new_urls}
         try:
             async with db.begin() as tx:
                 locked = select(CallRow).where(CallRow.id == call_id).with_for_update(key_share=True)
                 call = (await tx.scalars(locked)).one()
-                before = await _resource(tx, call, urls)
+                before = _resource(await queries.call_of(tx, call, lock=True), urls)
                 await change(tx, call)
                 await tx.flush()
-                await update_status(tx, call, now=datetime.now(UTC))
-                await tx.refresh(call)
-                is_news = await _resource(tx, call, urls) != before
+                whole = await update_status(tx, call, now=datetime.now(UTC))
+                is_news = _resource(whole, urls) != before
                 if is_news:
-                    await append_event(tx, call, urls=urls, now=datetime.now(UTC))
-        except _StoredMeanwhile:
+                    await _append(tx, whole, urls=urls, now=datetime.now(UTC))
+        except _StoredMeanwhile as stored:
+            urls |= await recording_urls(storage, stored.keys)
             continue
         # Cheaper than knowing whether there is something for them to do.
         notifications.notify(Channel.CALL_LEGS, *((Channel.OUTBOX,) if is_news else ()))
@@ -118,8 +128,8 @@ async def stored_urls(db: Database, storage: Storage, call_id: int) -> dict[str,
     return await recording_urls(storage, keys)
 
 
-async def _resource(tx: AsyncSession, call: CallRow, urls: Mapping[str, str]) -> pb.Call:
-    whole = await queries.call_of(tx, call)
-    if any(each.row.storage_key is not None and each.row.storage_key not in urls for each in whole.recordings):
-        raise _StoredMeanwhile
-    return convert.call_to_proto(whole, urls=urls)
+def _resource(call: Call, urls: Mapping[str, str]) -> pb.Call:
+    keys = [each.row.storage_key for each in call.recordings if each.row.storage_key is not None]
+    if missing := [key for key in keys if key not in urls]:
+        raise _StoredMeanwhile(missing)
+    return convert.call_to_proto(call, urls=urls)

@@ -17,6 +17,9 @@ from server.calls.tables import (
 )
 from server.conversations.tables import ConversationRow
 
+# A session would answer rows as it read them first.
+_FRESH = {"populate_existing": True}
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -44,42 +47,41 @@ class Call:
         return next(reversed(stored or self.recordings), None)
 
 
-async def call_of(tx: AsyncSession, row: CallRow) -> Call:
-    """All that is known of a call, as it is stored now."""
-    fresh = {"populate_existing": True}
-    conversation = None
-    if row.conversation_id is not None:
-        conversation = await tx.get_one(ConversationRow, row.conversation_id)
-    conference = (
-        await tx.scalars(select(ConferenceCallRow).where(ConferenceCallRow.call_id == row.id), execution_options=fresh)
-    ).one_or_none()
+async def call_of(tx: AsyncSession, row: CallRow, *, lock: bool = False) -> Call:
+    """All that is known of a call, as it is stored now. With `lock` nobody else changes its legs until the transaction
+    ends, as workers do that claim them."""
+    parts = await tx.execute(
+        select(CallRow, ConversationRow, ConferenceCallRow, VoicemailRow)
+        .outerjoin(ConversationRow, ConversationRow.id == CallRow.conversation_id)
+        .outerjoin(ConferenceCallRow, ConferenceCallRow.call_id == CallRow.id)
+        .outerjoin(VoicemailRow, VoicemailRow.call_id == CallRow.id)
+        .where(CallRow.id == row.id),
+        execution_options=_FRESH,
+    )
+    _row, conversation, conference, voicemail = parts.one()
     recordings = await tx.execute(
         select(CallRecordingRow, TranscriptRow)
         .outerjoin(TranscriptRow, TranscriptRow.recording_id == CallRecordingRow.id)
         .where(CallRecordingRow.call_id == row.id)
         .order_by(CallRecordingRow.id),
-        execution_options=fresh,
+        execution_options=_FRESH,
     )
-    voicemail = await tx.scalars(select(VoicemailRow).where(VoicemailRow.call_id == row.id), execution_options=fresh)
     return Call(
         row,
         conversation,
         conference,
-        await legs_of(tx, row.id),
+        await legs_of(tx, row.id, lock=lock),
         [Recording(recording, transcript) for recording, transcript in recordings],
-        voicemail.one_or_none(),
+        voicemail,
     )
 
 
-async def legs_of(tx: AsyncSession, call_id: int) -> Sequence[CallLegRow]:
+async def legs_of(tx: AsyncSession, call_id: int, *, lock: bool = False) -> Sequence[CallLegRow]:
     """The legs of a call in their order, as they are stored now."""
-    query = (
-        select(CallLegRow)
-        .where(CallLegRow.call_id == call_id)
-        .order_by(CallLegRow.position)
-        .execution_options(populate_existing=True)
-    )
-    return (await tx.scalars(query)).all()
+    query = select(CallLegRow).where(CallLegRow.call_id == call_id).order_by(CallLegRow.position)
+    if lock:
+        query = query.with_for_update(key_share=True)
+    return (await tx.scalars(query, execution_options=_FRESH)).all()
 
 
 async def find_call(tx: AsyncSession, uuid: UUID, *, owner_id: int | None) -> CallRow | None:

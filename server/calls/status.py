@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.calls import queries
+from server.calls import legs, queries
 from server.calls.queries import Call
 from server.calls.state import (
     CONFERENCE,
@@ -29,14 +29,15 @@ def leg_of(row: CallLegRow) -> Leg:
         provider_status=row.provider_status,
         answered_by=row.answered_by,
         has_joined=row.joined_at is not None,
-        is_refused=is_dropped and row.error_code is not None,
+        # One that was given up stays so, though a sign of it may come yet: but for how it ended.
+        is_refused=row.error_code == legs.NOT_COMPLETED or (is_dropped and row.error_code is not None),
         is_withdrawn=is_dropped and row.error_code is None,
     )
 
 
 def state_of(call: Call) -> State:
     """What follows for a call, of whatever kind."""
-    legs = [leg_of(row) for row in call.legs]
+    known = [leg_of(row) for row in call.legs]
     recording = call.recording
     is_recorded = recording is not None and recording.row.storage_key is not None
     is_transcribed = (
@@ -50,25 +51,30 @@ def state_of(call: Call) -> State:
             has_joined=call.conference.joined_at is not None,
             has_ended=call.conference.ended_at is not None,
         )
-        return state_of_conference(facts, legs)
+        return state_of_conference(facts, known)
     if call.row.kind == DIRECT:
-        return state_of_direct_call(legs, is_recorded=is_recorded, is_transcribed=is_transcribed)
+        return state_of_direct_call(known, is_recorded=is_recorded, is_transcribed=is_transcribed)
     return state_of_return_call(
-        legs,
+        known,
         has_voicemail=call.row.voicemail_at is not None,
         is_recorded=is_recorded,
         is_transcribed=is_transcribed,
     )
 
 
-async def update_status(tx: AsyncSession, row: CallRow, *, now: datetime) -> None:
+async def update_status(tx: AsyncSession, row: CallRow, *, now: datetime) -> Call:
     """Set the status of the call, and of its voicemail, to what follows; have contacts called where the moderator has
-    joined, and have nobody called or in it any more where it is over. The transaction holds the call's row."""
-    call = await queries.call_of(tx, row)
+    joined, and have nobody called or in it any more where it is over. Answers the call as it is then.
+
+    The transaction made the call or holds its row; its legs are held from here on.
+    """
+    call = await queries.call_of(tx, row, lock=True)
     state = state_of(call)
     row.internal_status = state.internal_status
     row.provider_status = state.provider_status
-    if row.failed_at is None and state.internal_status == CallStatus.FAILED:
+    if state.internal_status != CallStatus.FAILED:
+        row.failed_at = None
+    elif row.failed_at is None:
         row.failed_at = now
     if state.is_over:
         row.expires_at = None
@@ -84,6 +90,7 @@ async def update_status(tx: AsyncSession, row: CallRow, *, now: datetime) -> Non
             call.voicemail.internal_status = status
             call.voicemail.updated_at = now
     await tx.flush()
+    return call
 
 
 def voicemail_status(call: Call) -> str:
@@ -107,10 +114,9 @@ def _invite(leg: CallLegRow, *, now: datetime) -> None:
 def _end(leg: CallLegRow, *, now: datetime) -> None:
     """Have somebody hung up on; one that may be being dialled this moment as soon as their call is known."""
     if leg_of(leg).is_over:
-        leg.control_at = None
-    elif leg.call_sid is None and not leg.dial_attempts:
-        leg.dial_at = None
-        leg.ended_at = leg.ended_at or now
+        return
+    if leg.call_sid is None and not leg.in_doubt:
+        legs.withdraw(leg, now=now)
     elif leg.hangup_at is None:
         leg.hangup_at = now
         leg.control_at = now if leg.call_sid is not None else None
