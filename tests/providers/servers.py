@@ -15,7 +15,13 @@ from aiohttp import web
 
 from server.providers.ports import MessageCallback, SignedRequest
 from server.providers.sandbox.app import make_app
-from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH, BandwidthAccount, SandboxSettings, ZoomAccount
+from server.providers.sandbox.settings import (
+    BANDWIDTH_TOKEN_PATH,
+    BandwidthAccount,
+    SandboxSettings,
+    VoiceApp,
+    ZoomAccount,
+)
 from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.callback import TwilioMessageCallbackReader
 
@@ -101,6 +107,10 @@ async def running_sandbox(
     base_url: str | None = None,
     bandwidth: BandwidthAccount | None = None,
     zoom: ZoomAccount | None = None,
+    voice_url: str | None = None,
+    voice_app: VoiceApp | None = None,
+    voicebase_token: str | None = None,
+    second: timedelta = timedelta(milliseconds=10),
 ) -> AsyncIterator[Sandbox]:
     """A sandbox with numbers and service of its own, as it starts."""
     settings = SandboxSettings(
@@ -112,6 +122,10 @@ async def running_sandbox(
         base_url=base_url,
         bandwidth=bandwidth,
         zoom=zoom,
+        voice_url=voice_url,
+        voice_app=voice_app,
+        voicebase_token=voicebase_token,
+        second=second,
     )
     async with listening(make_app(settings, now=now)) as address, aiohttp.ClientSession() as http:
         yield Sandbox(address, http)

@@ -35,6 +35,7 @@ from server.providers.sandbox.phone_numbers import PhoneNumbers
 from server.providers.sandbox.records import AskedFor
 from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH, SandboxSettings
 from server.providers.sandbox.texts import MAX_REQUEST_BYTES, Texts
+from server.providers.sandbox.voice_app import Voice
 from server.providers.sandbox.zoom_answers import DOWNLOAD_PREFIX, ZOOM_PREFIX
 from server.providers.sandbox.zoom_app import Zoom
 from server.providers.sandbox.zoom_control import NoZoom, ZoomControl
@@ -57,6 +58,7 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
     bandwidth_callbacks = None if account is None else BandwidthCallbacks(account)
     delivery = Delivery(carrier, callbacks, step_delay=settings.step_delay, bandwidth=bandwidth_callbacks)
     zoom = None if settings.zoom is None else Zoom(carrier, settings, settings.zoom)
+    voice = Voice(carrier, callbacks, settings, now=now)
 
     async def run_delivery(_: web.Application) -> AsyncIterator[None]:
         delivery.resume()
@@ -65,6 +67,7 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
         yield
         if zoom is not None:
             await zoom.aclose()
+        await voice.exchange.aclose()
         await delivery.aclose()
         await callbacks.aclose()
         if bandwidth_callbacks is not None:
@@ -81,7 +84,7 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
         PhoneNumbers(carrier),
         Lookups(carrier),
         MessagingServices(carrier),
-        control.Control(carrier, delivery, bandwidth=account, zoom=zoom),
+        control.Control(carrier, delivery, voice.exchange, bandwidth=account, zoom=zoom),
         NoZoom() if zoom is None else ZoomControl(zoom, base_url=settings.base_url),
         Texts(
             carrier,
@@ -90,7 +93,7 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
             base_url=settings.base_url,
         ),
     )
-    for resource in resources:
+    for resource in (*resources, *voice.resources()):
         app.add_routes(resource.routes())
     if account is not None:
         tokens = BandwidthTokens(carrier, account)
@@ -215,7 +218,8 @@ class _Manners:
 
     async def identity(self, request: web.Request) -> tuple[str, ...]:
         form = await request.post()
-        return tuple(str(form.get(name, "")) for name in ("Body", "To", "From", "StatusCallback"))
+        text = str(form.get("Body", form.get("Twiml", "")))
+        return text, *(str(form.get(name, "")) for name in ("To", "From", "StatusCallback"))
 
     def not_known(self, unknown: TriggerUnknown) -> Exception:
         return Refusal(400, TRIGGER_UNKNOWN, f"the sandbox does not know {unknown}")

@@ -13,12 +13,13 @@ DELETE /sandbox/misbehaviour           behave again
 GET    /sandbox/handsets               phones that are special
 PUT    /sandbox/handsets/{number}      {"opted_out", "delivery_error", "line_type"}, each optional
 DELETE /sandbox/handsets/{number}      an ordinary phone again
-GET    /sandbox/numbers                the account's numbers, their messaging services and inbound URLs
+GET    /sandbox/numbers                the account's numbers, their messaging services, inbound and voice URLs
 PUT    /sandbox/numbers/{number}       the account buys a number, which is in no service yet
 DELETE /sandbox/numbers/{number}       the account releases a number, which leaves its service too
 PUT    /sandbox/services/{sid}         {"advanced_opt_out"}: whether keywords are told to the account as OptOutType
 POST   /sandbox/reset                  forget everything
        /sandbox/video/…                 people in sessions of Zoom's Video SDK; see `zoom_control.py`
+       /sandbox/calls, phones, clients, conferences, problems    calls and who is on them; see `voice_control.py`
 """
 
 from dataclasses import asdict
@@ -35,6 +36,7 @@ from server.providers.sandbox.misbehaviour import MAX_DELAY, Answer, Callbacks, 
 from server.providers.sandbox.records import Handset, Message, PhoneNumber
 from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_NUMBERS, BandwidthAccount
 from server.providers.sandbox.validity import is_phone_number
+from server.providers.sandbox.voice_exchange import Exchange
 from server.providers.sandbox.zoom_app import Zoom
 
 PREFIX = "/sandbox/"
@@ -46,10 +48,17 @@ class Control:
     """The control API of one carrier."""
 
     def __init__(
-        self, carrier: Carrier, delivery: Delivery, *, bandwidth: BandwidthAccount | None, zoom: Zoom | None
+        self,
+        carrier: Carrier,
+        delivery: Delivery,
+        exchange: Exchange,
+        *,
+        bandwidth: BandwidthAccount | None,
+        zoom: Zoom | None,
     ) -> None:
         self._carrier = carrier
         self._delivery = delivery
+        self._exchange = exchange
         self._bandwidth = bandwidth
         self._zoom = zoom
 
@@ -202,10 +211,11 @@ class Control:
         return web.json_response({"sid": service.sid, "advanced_opt_out": service.advanced_opt_out})
 
     async def reset(self, _: web.Request) -> web.Response:
-        """Forget messages, requests, handsets, opt-outs, misbehaviour, sessions, and what was done to numbers and
-        services."""
+        """Forget messages, calls, requests, handsets, opt-outs, misbehaviour, sessions, and what was done to numbers
+        and services."""
         if self._zoom is not None:
             await self._zoom.reset()
+        await self._exchange.reset()
         await self._delivery.aclose()
         self._carrier.reset()
         return web.json_response({})
@@ -217,6 +227,7 @@ class Control:
             "sid": number.sid,
             "messaging_service_sid": None if service is None else service.sid,
             "inbound_url": self._carrier.inbound_url(number),
+            "voice_url": self._carrier.voice_url(number) or None,
         }
 
 
@@ -225,7 +236,7 @@ def _bandwidth_numbers(account: BandwidthAccount | None) -> list[dict[str, Any]]
     if account is None:
         return []
     service = {"sid": None, "messaging_service_sid": BANDWIDTH_APPLICATION_ID, "inbound_url": account.callback_url}
-    return [{"number": number, **service} for number in BANDWIDTH_NUMBERS]
+    return [{"number": number, **service, "voice_url": None} for number in BANDWIDTH_NUMBERS]
 
 
 def message_json(message: Message) -> dict[str, Any]:
