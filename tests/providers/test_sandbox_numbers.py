@@ -43,6 +43,7 @@ async def test_bought_number_is_the_accounts_and_in_no_service(sandbox: Sandbox,
         "sid": phone_number_sid(NEW),
         "messaging_service_sid": None,
         "inbound_url": DEFAULT_URL,
+        "voice_url": None,
     }
     assert await owned(twilio) == [*OWNED_NUMBERS, NEW]
     assert NEW not in await in_service(twilio)
