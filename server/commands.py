@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 
+from server import tables  # noqa: F401 - rows refer to rows of all of them
 from server.accounts import bearers, keys
 from server.background import Pace
 from server.caller import BearerType

@@ -11,7 +11,10 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from server import idempotency
+from server import (
+    idempotency,
+    tables,  # noqa: F401 - rows refer to rows of all of them
+)
 from server.background import Pace, repeat
 from server.config import Settings
 from server.db import DATABASE_DOWN, Database

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from server.migrations.tables import METADATA
+from server.tables import METADATA
 
 # Two starting processes must not migrate at once.
 _MIGRATION_LOCK = 0x636F6D6D

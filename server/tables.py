@@ -1,4 +1,5 @@
-"""Every table of the schema, for Alembic to compare with."""
+"""Every table of the schema: for Alembic to compare with, and for every process, since a row can only be written once
+the tables are loaded that it refers to."""
 
 from server import idempotency
 from server.accounts import tables as accounts
