@@ -4,12 +4,11 @@ import asyncio
 import json
 import math
 import secrets
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from server.providers.sandbox.answers import API_VERSION, rfc2822
-from server.providers.sandbox.voice_audio import RATE, Spoken, hum, recording_wav
+from server.providers.sandbox.voice_audio import RATE, Spoken, recording_wav
 from server.providers.sandbox.voice_lines import Ear
 from server.providers.sandbox.voice_progress import Stream, Teller
 from server.providers.sandbox.voice_records import (
@@ -19,10 +18,8 @@ from server.providers.sandbox.voice_records import (
     RecordingStatus,
     StatusCallback,
 )
+from server.providers.sandbox.voice_speech import speak
 from server.providers.sandbox.voice_time import Clock
-
-# Makes samples of words, as `voice_audio.hum` does.
-Speak = Callable[[str], bytes]
 
 # Longer silences are cut to this: simulated time may run so fast that what an hour is would fill the disk.
 _SILENCE_KEPT = 10.0
@@ -36,11 +33,12 @@ _SAMPLE_BYTES = 2
 class Tape:
     """A recording that runs. `is_trimmed` keeps no silence at all."""
 
-    def __init__(self, recording: Recording, *, clock: Clock, speak: Speak, is_trimmed: bool) -> None:
+    def __init__(self, recording: Recording, *, clock: Clock, is_trimmed: bool) -> None:
         self.recording = recording
         self.spoken: list[Spoken] = []
         self._clock = clock
-        self._speak = speak
+        # Each text as it sounds.
+        self.samples: dict[str, bytes] = {}
         self._silence_kept = 0.0 if is_trimmed else _SILENCE_KEPT
         self._read_at = clock.reading()
         self._at = 0.0
@@ -54,7 +52,8 @@ class Tape:
         """Somebody says something now; answers for how many seconds."""
         if channel >= self.recording.channels:
             channel = 0
-        lasts = len(self._speak(text)) / _SAMPLE_BYTES / RATE
+        samples = self.samples[text] = self.samples.get(text) or speak(text)
+        lasts = len(samples) / _SAMPLE_BYTES / RATE
         at = self._position()
         self.spoken.append(Spoken(at, text, channel))
         self._ends[channel] = max(at, self._ends[channel]) + lasts
@@ -74,11 +73,10 @@ class Tape:
 class Tapes:
     """All recordings. With a folder they and their files are kept in it, and are there again after a restart."""
 
-    def __init__(self, teller: Teller, clock: Clock, *, folder: Path | None, speak: Speak = hum) -> None:
+    def __init__(self, teller: Teller, clock: Clock, *, folder: Path | None) -> None:
         self._teller = teller
         self._clock = clock
         self._folder = folder
-        self._speak = speak
         self._recordings: dict[str, Recording] = {}
         self._files: dict[str, bytes] = {}
         if folder is not None:
@@ -110,7 +108,7 @@ class Tapes:
         )
         self._recordings[recording.sid] = recording
         self._tell(recording, callback, stream)
-        return Tape(recording, clock=self._clock, speak=self._speak, is_trimmed=is_trimmed)
+        return Tape(recording, clock=self._clock, is_trimmed=is_trimmed)
 
     def stop(self, tape: Tape, *, callback: StatusCallback | None, stream: Stream, is_absent: bool = False) -> None:
         """End a recording; its file is there a moment later, and none where it is absent. The account is told then."""
@@ -169,7 +167,7 @@ class Tapes:
             tape.spoken,
             seconds=float(recording.duration or 0),
             channels=recording.channels,
-            speak=self._speak,
+            speak=tape.samples.__getitem__,
         )
         if recording.sid not in self._recordings:
             # Deleted before it was there.
