@@ -55,7 +55,7 @@ class Conversation:
 
 async def create_conversation(tx: AsyncSession, *, caller: Caller, draft: ConversationDraft) -> Conversation:
     """A new conversation of the caller's, its contacts paired where it says what to send from: all or nothing."""
-    service_id = await _find_service(tx, draft, conversation=None)
+    service_id = await find_service(tx, draft, conversation=None)
     await participants.lock_contacts(tx, draft)
     row = ConversationRow(
         bearer_id=caller.bearer_id,
@@ -91,7 +91,7 @@ async def update_conversation(
 ) -> Conversation:
     """Set what is given, and have the participants that are given in it and paired: all or nothing."""
     row = await find_conversation(tx, caller=caller, key=key, lock=True)
-    service_id = await _find_service(tx, draft, conversation=row)
+    service_id = await find_service(tx, draft, conversation=row)
     await participants.lock_contacts(tx, draft)
     await participants.add_participants(tx, conversation=row, draft=draft)
     # Last, because another client_conversation_id excludes messages to the conversation, and those that have a
@@ -145,7 +145,7 @@ async def find_or_make_conversation(
     raise Unavailable("the conversation keeps being made and renamed; try again")
 
 
-async def _find_service(
+async def find_service(
     tx: AsyncSession, draft: ConversationDraft, *, conversation: ConversationRow | None
 ) -> int | None:
     """The id of the messaging service that is named, else of the conversation's, else of the sender number's.

@@ -1,0 +1,245 @@
+"""Calls of contacts to our numbers: a menu, the staff member's browsers, and a voicemail.
+
+A call is made once, and every digit and result is taken for the fact it tells: what is posted again, or late, ends in
+the same state and is answered the same.
+"""
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.accounts.tables import BearerRow
+from server.calls import queries
+from server.calls.direct_calls import begin_leg, callback_url_of, hold_call_sid
+from server.calls.events import append_event, change_call
+from server.calls.legs import apply_progress, record_sid
+from server.calls.opt_outs import is_opted_out, toggle
+from server.calls.parts import CallParts
+from server.calls.state import CONTACT, DIRECT, RETURN, SDK, CallStatus
+from server.calls.status import update_status
+from server.calls.tables import CallLegRow, CallRow, VoicemailRow
+from server.calls.voice_tokens import newest_identity
+from server.conversations.tables import ConversationRow, PairingRow
+from server.notifications import Channel
+from server.providers.voice_ports import DialResult, IncomingCall, MenuChoice
+from server.validation import e164
+
+log = structlog.get_logger()
+
+_RING = "1"
+_VOICEMAIL = "2"
+_OPT_OUT = "3"
+
+_MOST_ATTEMPTS = 3
+
+_GOODBYE = "We did not hear a choice. Goodbye."
+_OPTED_OUT = "You will not be called from this number any more. Goodbye."
+_OPTED_IN = "You can be called from this number again. Goodbye."
+_NOT_CHANGED = "That cannot be changed for this number. Goodbye."
+
+# A dial's own words for a leg that was spoken on.
+_ANSWERED = ("completed", "answered")
+# Who called hung up while it rang: nobody is there who could leave a message.
+_CANCELED = "canceled"
+
+
+async def receive_call(parts: CallParts, incoming: IncomingCall) -> bytes:
+    """The menu of the conversation that the two numbers are paired in; what a caller hears whom nobody knows."""
+    async with parts.db.begin() as tx:
+        leg = await hold_call_sid(tx, incoming.call_sid)
+        if leg is not None:
+            call = await tx.get_one(CallRow, leg.call_id)
+        else:
+            found = await _make(tx, incoming, now=datetime.now(UTC))
+            if found is None:
+                log.info("return_call.unknown_caller", call_sid=incoming.call_sid)
+                return parts.scripts.say_and_hang_up(parts.unknown_caller_answer)
+            call = found
+        opted_out = await _is_opted_out(tx, call)
+    parts.notifications.notify(Channel.OUTBOX)
+    return parts.scripts.return_call_menu(call_uuid=call.uuid, attempt=1, again=False, opted_out=opted_out)
+
+
+async def choose(parts: CallParts, choice: MenuChoice) -> bytes:
+    """What comes of a digit: a browser rings, a voicemail is taken, calls are stopped, or the menu is said again."""
+    call = await _find(parts, choice.call_uuid, kind=RETURN)
+    if call is None:
+        return parts.scripts.hang_up()
+    now = datetime.now(UTC)
+    answer = b""
+
+    async def change(tx: AsyncSession, call: CallRow) -> None:
+        nonlocal answer
+        # Who presses something is on the phone.
+        _apply(await _leg_of(tx, call, CONTACT), "in-progress", now=now)
+        if choice.digits == _RING:
+            answer = await _ring(tx, parts, call, now=now)
+        elif choice.digits == _VOICEMAIL:
+            answer = await _take_voicemail(tx, parts, call, now=now)
+        elif choice.digits == _OPT_OUT:
+            answer = await _toggle(tx, parts, call, now=now)
+        else:
+            answer = await _repeat(tx, parts, call, attempt=choice.attempt)
+
+    await change_call(parts.db, parts.notifications, parts.storage, call_id=call.id, change=change)
+    log.info("return_call.chosen", call_uuid=str(call.uuid), digits=choice.digits[:1], attempt=choice.attempt)
+    return answer
+
+
+async def after_dial(parts: CallParts, result: DialResult) -> bytes:
+    """What comes after a dial in a direct or a return call: the end, or a voicemail where no browser answered."""
+    call = await _find(parts, result.call_uuid)
+    if call is None:
+        return parts.scripts.hang_up()
+    now = datetime.now(UTC)
+    answer = parts.scripts.hang_up()
+    status = "completed" if result.dial_status in _ANSWERED else result.dial_status
+
+    async def change(tx: AsyncSession, call: CallRow) -> None:
+        nonlocal answer
+        if call.kind == DIRECT:
+            await _name(tx, await _leg_of(tx, call, SDK), result.call_sid, now=now)
+        dialled = await _find_leg(tx, call, CONTACT if call.kind == DIRECT else SDK)
+        if dialled is None:
+            log.warning("return_call.never_rang", call_uuid=str(call.uuid))
+            return
+        await _name(tx, dialled, result.dial_call_sid, now=now)
+        _apply(dialled, status, now=now)
+        if call.kind == RETURN and status not in ("completed", _CANCELED):
+            answer = await _take_voicemail(tx, parts, call, now=now)
+
+    await change_call(parts.db, parts.notifications, parts.storage, call_id=call.id, change=change)
+    return answer
+
+
+async def _make(tx: AsyncSession, incoming: IncomingCall, *, now: datetime) -> CallRow | None:
+    """The call with its first event; None where the two numbers are not paired in anybody's conversation."""
+    contact, number = e164(incoming.from_number), e164(incoming.to_number)
+    if contact is None or number is None:
+        return None
+    query = (
+        select(ConversationRow)
+        .join(PairingRow, PairingRow.conversation_id == ConversationRow.id)
+        .join(BearerRow, BearerRow.id == ConversationRow.bearer_id)
+        .where(
+            PairingRow.twilio_number == number,
+            PairingRow.phone_number == contact,
+            BearerRow.deleted_at.is_(None),
+        )
+    )
+    conversation = (await tx.scalars(query)).one_or_none()
+    if conversation is None:
+        return None
+    call = CallRow(
+        uuid=uuid4(),
+        kind=RETURN,
+        bearer_id=conversation.bearer_id,
+        conversation_id=conversation.id,
+        callback_url=await callback_url_of(tx, bearer_id=conversation.bearer_id, conversation=conversation),
+        provider_number=number,
+        participant_number=contact,
+        internal_status=CallStatus.PENDING,
+        sequence=0,
+        created_at=now,
+        updated_at=now,
+    )
+    tx.add(call)
+    await tx.flush()
+    leg = CallLegRow(uuid=uuid4(), call_id=call.id, kind=CONTACT, address=contact, position=0, created_at=now)
+    # Its caller may hang up in the menu, of which only asking about it tells.
+    begin_leg(leg, incoming, now=now)
+    tx.add(leg)
+    await tx.flush()
+    await update_status(tx, call, now=now)
+    await append_event(tx, call, urls={}, now=now)
+    return call
+
+
+async def _ring(tx: AsyncSession, parts: CallParts, call: CallRow, *, now: datetime) -> bytes:
+    """Ring the browsers of the conversation's staff member, once for the call; a voicemail where there are none."""
+    leg = await _find_leg(tx, call, SDK)
+    if leg is None:
+        assert call.conversation_id is not None, "a pairing has one"
+        identity = await newest_identity(tx, conversation_id=call.conversation_id)
+        if identity is None:
+            return await _take_voicemail(tx, parts, call, now=now)
+        leg = CallLegRow(uuid=uuid4(), call_id=call.id, kind=SDK, address=identity, position=1, created_at=now)
+        tx.add(leg)
+        await tx.flush()
+    return parts.scripts.ring_browser(
+        call_uuid=call.uuid,
+        leg_uuid=leg.uuid,
+        identity=leg.address,
+        caller_id=call.participant_number,
+        time_limit=parts.time_limit,
+    )
+
+
+async def _take_voicemail(tx: AsyncSession, parts: CallParts, call: CallRow, *, now: datetime) -> bytes:
+    if call.voicemail_at is None:
+        call.voicemail_at = now
+        tx.add(VoicemailRow(call_id=call.id, caller_id=call.participant_number, internal_status="pending"))
+        await tx.flush()
+    return parts.scripts.take_voicemail(call_uuid=call.uuid)
+
+
+async def _toggle(tx: AsyncSession, parts: CallParts, call: CallRow, *, now: datetime) -> bytes:
+    is_out = await toggle(
+        tx,
+        provider_number=call.provider_number,
+        phone_number=call.participant_number,
+        since=call.created_at,
+        now=now,
+    )
+    log.info("return_call.opt_out", call_uuid=str(call.uuid), is_opted_out=is_out)
+    if is_out is None:
+        return parts.scripts.say_and_hang_up(_NOT_CHANGED)
+    return parts.scripts.say_and_hang_up(_OPTED_OUT if is_out else _OPTED_IN)
+
+
+async def _repeat(tx: AsyncSession, parts: CallParts, call: CallRow, *, attempt: int) -> bytes:
+    if attempt >= _MOST_ATTEMPTS:
+        return parts.scripts.say_and_hang_up(_GOODBYE)
+    return parts.scripts.return_call_menu(
+        call_uuid=call.uuid, attempt=attempt + 1, again=True, opted_out=await _is_opted_out(tx, call)
+    )
+
+
+async def _is_opted_out(tx: AsyncSession, call: CallRow) -> bool:
+    return await is_opted_out(tx, provider_number=call.provider_number, phone_number=call.participant_number)
+
+
+async def _find(parts: CallParts, uuid: UUID, *, kind: str | None = None) -> CallRow | None:
+    """The call that the URL names; None of a URL that is not ours any more, or is not of such a call."""
+    async with parts.db.begin() as tx:
+        call = await queries.find_call(tx, uuid, owner_id=None)
+    if call is None or call.kind not in ((kind,) if kind else (DIRECT, RETURN)):
+        log.warning("call.unknown", call_uuid=str(uuid))
+        return None
+    return call
+
+
+async def _leg_of(tx: AsyncSession, call: CallRow, kind: str) -> CallLegRow:
+    leg = await _find_leg(tx, call, kind)
+    assert leg is not None, "made with its call"
+    return leg
+
+
+async def _find_leg(tx: AsyncSession, call: CallRow, kind: str) -> CallLegRow | None:
+    return next((leg for leg in await queries.legs_of(tx, call.id) if leg.kind == kind), None)
+
+
+async def _name(tx: AsyncSession, leg: CallLegRow, call_sid: str | None, *, now: datetime) -> None:
+    """The leg is that call at the provider, unless it is known by another or the call is another leg's."""
+    if leg.call_sid is not None or call_sid is None:
+        return
+    other = await tx.scalar(select(CallLegRow.id).where(CallLegRow.call_sid == call_sid))
+    if other is None:
+        record_sid(leg, call_sid, now=now)
+
+
+def _apply(leg: CallLegRow, provider_status: str, *, now: datetime) -> None:
+    apply_progress(leg, provider_status=provider_status, answered_by=None, error=None, occurred_at=None, now=now)

@@ -1,0 +1,54 @@
+"""gRPC handlers of calls from a browser."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc.aio
+from commonservices.v1 import sdk_call_service_pb2, sdk_call_service_pb2_grpc
+from google.api import httpbody_pb2
+
+from server.calls import direct_calls
+from server.calls.parts import CallParts
+from server.calls.sdk_drafts import read_sdk_call, read_voice_token
+from server.calls.voice_tokens import VoiceNotConfigured, create_voice_token
+from server.providers.voice_ports import VoiceCallbackReader, VoiceTokens
+from server.rpc import auth
+from server.rpc.callbacks import read_callback, signed_request
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_PATH = "/api/v1/sdk_calls/response"
+
+
+class SdkCallService(sdk_call_service_pb2_grpc.SdkCallServiceServicer):
+    """Tokens for browsers, and what is dialled for them."""
+
+    def __init__(
+        self, parts: CallParts, reader: VoiceCallbackReader, tokens: VoiceTokens | None, *, public_base_url: str
+    ) -> None:
+        self._parts = parts
+        self._reader = reader
+        self._tokens = tokens
+        self._public_base_url = public_base_url
+
+    async def CreateVoiceToken(
+        self, request: sdk_call_service_pb2.CreateVoiceTokenRequest, context: Context
+    ) -> sdk_call_service_pb2.CreateVoiceTokenResponse:
+        draft = read_voice_token(request)
+        if self._tokens is None:
+            raise VoiceNotConfigured
+        now = datetime.now(UTC)
+        async with self._parts.db.begin() as tx:
+            row = await create_voice_token(tx, caller=auth.caller(), draft=draft, now=now)
+        token = self._tokens.sign(identity=row.identity, voice_token_uuid=row.uuid, issued_at=now, ttl=draft.ttl)
+        return sdk_call_service_pb2.CreateVoiceTokenResponse(identity=row.identity, token=token)
+
+    async def RespondToSdkCall(self, request: httpbody_pb2.HttpBody, context: Context) -> httpbody_pb2.HttpBody:
+        caller = auth.caller_if_any()
+        if caller is not None:
+            script = await direct_calls.make_call(self._parts, caller=caller, draft=read_sdk_call(request.data))
+        else:
+            signed = signed_request(request, context, public_base_url=self._public_base_url, path=_PATH)
+            call = read_callback(self._reader.read_incoming_call, signed)
+            script = await direct_calls.answer_browser(self._parts, call)
+        return httpbody_pb2.HttpBody(content_type="text/xml", data=script)
