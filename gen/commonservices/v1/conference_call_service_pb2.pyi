@@ -125,9 +125,9 @@ class ListConferenceCallParticipantsRequest(_message.Message):
     uuid: _builtins.str
     """Call.uuid or ConferenceCall.uuid."""
     page_size: _builtins.int
-    """How many at most, 1 to 1000; 50 if absent."""
+    """Default 50, at most 1000."""
     page_token: _builtins.str
-    """The next page's token, from an earlier answer."""
+    """From the page before; empty for the first."""
     def __init__(
         self,
         *,
