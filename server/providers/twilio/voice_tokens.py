@@ -21,6 +21,7 @@ class TwilioVoiceTokens:
 
     def sign(self, *, identity: str, voice_token_uuid: UUID, issued_at: datetime, ttl: timedelta) -> str:
         """The token. Twilio takes none that is good for more than a day."""
+        seconds = int(issued_at.timestamp())
         grant = VoiceGrant(
             incoming_allow=True,
             outgoing_application_sid=self._twiml_app_sid,
@@ -34,9 +35,9 @@ class TwilioVoiceTokens:
             grants=[grant],
             # Left out: a server whose clock is a moment ahead would sign what is not good yet.
             nbf=None,
-            valid_until=int((issued_at + ttl).timestamp()),
+            valid_until=seconds + int(ttl.total_seconds()),
         )
-        token.issued_at = int(issued_at.timestamp())
+        token.issued_at = seconds
         return str(token.to_jwt())
 
 
