@@ -88,13 +88,13 @@ async def _take(tx: AsyncSession, call: CallRow, *, report: RecordingReport, is_
     if row.call_id != call.id:
         log.warning("call_recording.of_two_calls", recording_sid=report.recording_sid)
         return
-    _take_facts(row, report, now=datetime.now(UTC))
+    take_facts(row, report, now=datetime.now(UTC))
     # A `<Record>` is only in a contact's call; elsewhere it is a recording as any other.
     if is_voicemail and call.kind == RETURN:
         await _link_voicemail(tx, call, row, now=datetime.now(UTC))
 
 
-def _take_facts(row: CallRecordingRow, report: RecordingReport, *, now: datetime) -> None:
+def take_facts(row: CallRecordingRow, report: RecordingReport, *, now: datetime) -> None:
     """What is known of the recording with what the report tells, and what is to be done about it."""
     could_be_had = row.provider_status == _COMPLETED and row.url is not None
     row.provider_status = later(RECORDING_STATUSES, row.provider_status, report.provider_status)
