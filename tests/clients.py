@@ -9,11 +9,13 @@ import pytest
 from commonservices.v1 import (
     api_key_service_pb2_grpc,
     bearer_service_pb2_grpc,
+    call_service_pb2_grpc,
     conversation_service_pb2_grpc,
     customer_service_pb2_grpc,
     event_service_pb2_grpc,
     message_service_pb2_grpc,
     messaging_service_service_pb2_grpc,
+    sdk_call_service_pb2_grpc,
     video_call_service_pb2_grpc,
     webhook_delivery_service_pb2_grpc,
 )
@@ -41,9 +43,11 @@ class Client:
     bearers: "bearer_service_pb2_grpc.BearerServiceAsyncStub"
     messaging_services: "messaging_service_service_pb2_grpc.MessagingServiceServiceAsyncStub"
     customers: "customer_service_pb2_grpc.CustomerServiceAsyncStub"
+    calls: "call_service_pb2_grpc.CallServiceAsyncStub"
     conversations: "conversation_service_pb2_grpc.ConversationServiceAsyncStub"
     participants: "conversation_service_pb2_grpc.ParticipantServiceAsyncStub"
     messages: "message_service_pb2_grpc.MessageServiceAsyncStub"
+    sdk_calls: "sdk_call_service_pb2_grpc.SdkCallServiceAsyncStub"
     video_calls: "video_call_service_pb2_grpc.VideoCallServiceAsyncStub"
     events: "event_service_pb2_grpc.EventServiceAsyncStub"
     deliveries: "webhook_delivery_service_pb2_grpc.WebhookDeliveryServiceAsyncStub"
@@ -92,9 +96,11 @@ def client_with(channel: grpc.aio.Channel, *, bearer_id: int, token: str, signin
         bearers=bearer_service_pb2_grpc.BearerServiceStub(channel),
         messaging_services=messaging_service_service_pb2_grpc.MessagingServiceServiceStub(channel),
         customers=customer_service_pb2_grpc.CustomerServiceStub(channel),
+        calls=call_service_pb2_grpc.CallServiceStub(channel),
         conversations=conversation_service_pb2_grpc.ConversationServiceStub(channel),
         participants=conversation_service_pb2_grpc.ParticipantServiceStub(channel),
         messages=message_service_pb2_grpc.MessageServiceStub(channel),
+        sdk_calls=sdk_call_service_pb2_grpc.SdkCallServiceStub(channel),
         video_calls=video_call_service_pb2_grpc.VideoCallServiceStub(channel),
         events=event_service_pb2_grpc.EventServiceStub(channel),
         deliveries=webhook_delivery_service_pb2_grpc.WebhookDeliveryServiceStub(channel),

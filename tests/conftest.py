@@ -22,6 +22,9 @@ from tests.clients import Client, make_client
 
 PUBLIC_BASE_URL = "http://shunkan_ido"
 TWILIO_AUTH_TOKEN = "SKXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"
+TWILIO_API_KEY_SID = "SK" + "0" * 32
+TWILIO_API_KEY_SECRET = "an-api-key-secret-of-forty-characters---"
+TWILIO_TWIML_APP_SID = "AP" + "0" * 32
 ZOOM_SDK_KEY = "a-video-sdk-key"
 ZOOM_SDK_SECRET = "a-video-sdk-secret-of-forty-characters--"
 ZOOM_WEBHOOK_SECRET_TOKEN = "a-webhook-secret-token"
@@ -74,6 +77,9 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
         twilio_account_sid="AC" + "0" * 32,
         twilio_auth_token=SecretStr(TWILIO_AUTH_TOKEN),
         twilio_api_base_url="http://127.0.0.1:9",
+        twilio_api_key_sid=TWILIO_API_KEY_SID,
+        twilio_api_key_secret=SecretStr(TWILIO_API_KEY_SECRET),
+        twilio_twiml_app_sid=TWILIO_TWIML_APP_SID,
         zoom_sdk_key=ZOOM_SDK_KEY,
         zoom_sdk_secret=SecretStr(ZOOM_SDK_SECRET),
         zoom_api_key="a-video-api-key",
