@@ -1,0 +1,228 @@
+"""What the provider asks and tells about conferences and about legs of every kind of call: each callback is taken for
+the facts it tells.
+
+Whoever is in a conference has asked for their script before, which recorded their call: so nobody joins whose leg is
+not known. A provider that has it otherwise is asked to tell it again.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.calls import queries
+from server.calls.conference_calls import ConferenceCallNotFound
+from server.calls.events import change_call
+from server.calls.legs import apply_progress, find_leg, is_taken_sid, record_sid
+from server.calls.parts import CallParts
+from server.calls.state import (
+    CONFERENCE_END,
+    CONFERENCE_START,
+    IN_PROGRESS,
+    LEG_STATUSES,
+    MODERATOR,
+    PARTICIPANT_JOIN,
+    is_machine,
+)
+from server.calls.tables import CallLegRow, CallRow, ConferenceCallRow
+from server.db import violated_constraint
+from server.errors import Unavailable
+from server.providers.voice_ports import FINAL_STATUSES, ConferenceEvent, LegAnswer, LegProgress
+from server.validation import e164, parse_uuid
+
+log = structlog.get_logger()
+
+_PARTICIPANT_LEAVE = "participant-leave"
+
+# What is said of the call of somebody who leaves that was in the conference.
+_WAS_IN = (None, IN_PROGRESS, "completed")
+
+
+async def answer_leg(parts: CallParts, answer: LegAnswer) -> bytes:
+    """What somebody who answered is to do: join the conference, unless it is a machine instead of the moderator, or
+    nobody wants them in it any more."""
+    progress = answer.progress
+    async with parts.db.begin() as tx:
+        conference = await _find_conference(tx, ConferenceCallRow.uuid == answer.conference_uuid)
+        leg = await _find_leg_of(tx, conference, progress) if conference is not None else None
+    if conference is None or leg is None:
+        log.warning("leg.unknown_asks", call_sid=progress.call_sid, conference_uuid=str(answer.conference_uuid))
+        return parts.scripts.hang_up()
+    is_let_in = False
+
+    def apply(leg: CallLegRow, now: datetime) -> None:
+        nonlocal is_let_in
+        is_let_in = _let_in(leg, progress, now=now)
+
+    if not await _change_leg(parts, leg, progress, apply) or not is_let_in:
+        return parts.scripts.hang_up()
+    async with parts.db.begin() as tx:
+        call = await tx.get_one(CallRow, conference.call_id)
+    return parts.scripts.join_conference(
+        call_uuid=call.uuid,
+        conference_uuid=conference.uuid,
+        is_moderator=leg.kind == MODERATOR,
+        welcome_message=conference.welcome_message,
+        time_limit=parts.time_limit,
+    )
+
+
+async def update_leg(parts: CallParts, progress: LegProgress) -> None:
+    """Take what is told of a leg of whatever call."""
+    async with parts.db.begin() as tx:
+        leg = await find_leg(tx, leg_uuid=progress.leg_uuid, call_sid=progress.call_sid)
+    if leg is None:
+        log.warning("leg.unknown", call_sid=progress.call_sid, leg_uuid=str(progress.leg_uuid))
+        return
+    await _change_leg(parts, leg, progress, lambda _leg, _now: None)
+
+
+async def update_conference(parts: CallParts, event: ConferenceEvent) -> None:
+    """Take what is told of a conference. Raises Unavailable where somebody joined whose leg is not known yet."""
+    found = ConferenceCallRow.conference_sid == event.conference_sid
+    if event.conference_uuid is not None:
+        found = ConferenceCallRow.uuid == event.conference_uuid
+    async with parts.db.begin() as tx:
+        conference = await _find_conference(tx, found)
+    if conference is None:
+        log.warning("conference.unknown", conference_sid=event.conference_sid)
+        return
+    is_unknown = False
+
+    async def change(tx: AsyncSession, call: CallRow) -> None:
+        nonlocal is_unknown
+        now = datetime.now(UTC)
+        query = select(ConferenceCallRow).where(ConferenceCallRow.call_id == call.id)
+        _take_event((await tx.scalars(query)).one(), event, now=now)
+        if event.call_sid is not None:
+            legs = await queries.legs_of(tx, call.id)
+            leg = next((each for each in legs if each.call_sid == event.call_sid), None)
+            if leg is not None:
+                _take_participant_event(leg, event, now=now)
+            else:
+                is_unknown = any(each.in_doubt for each in legs)
+
+    await change_call(parts.db, parts.notifications, parts.storage, call_id=conference.call_id, change=change)
+    if is_unknown:
+        raise Unavailable("whose call this is will be known soon; tell it again")
+
+
+async def welcome_message(parts: CallParts, conference_uuid: str) -> bytes:
+    """What a conference's participants hear before they join. Raises ConferenceCallNotFound."""
+    uuid = parse_uuid(conference_uuid)
+    async with parts.db.begin() as tx:
+        call = await queries.find_conference(tx, uuid, owner_id=None) if uuid is not None else None
+        if call is None:
+            raise ConferenceCallNotFound(conference_uuid)
+        query = select(ConferenceCallRow.welcome_message).where(ConferenceCallRow.call_id == call.id)
+        text = (await tx.scalars(query)).one()
+    return parts.scripts.say(text)
+
+
+async def _find_conference(tx: AsyncSession, found: ColumnElement[bool]) -> ConferenceCallRow | None:
+    query = select(ConferenceCallRow).where(found).order_by(ConferenceCallRow.id).limit(1)
+    return (await tx.scalars(query)).one_or_none()
+
+
+async def _find_leg_of(tx: AsyncSession, conference: ConferenceCallRow, progress: LegProgress) -> CallLegRow | None:
+    """The leg that asks, of a conference; where only its number is known it is the one that was called there."""
+    leg = await find_leg(tx, leg_uuid=progress.leg_uuid, call_sid=progress.call_sid)
+    if leg is None and progress.leg_uuid is None:
+        called = e164(progress.to_number) if progress.to_number else None
+        legs = await queries.legs_of(tx, conference.call_id)
+        leg = next((each for each in legs if each.address == called and each.call_sid is None), None)
+    return leg if leg is not None and leg.call_id == conference.call_id else None
+
+
+async def _change_leg(
+    parts: CallParts, leg: CallLegRow, progress: LegProgress, apply: Callable[[CallLegRow, datetime], None]
+) -> bool:
+    """Take what is told of a leg, and apply what more there is to be said of it. False where this is not its call."""
+    is_its_call = False
+
+    async def change(tx: AsyncSession, _call: CallRow) -> None:
+        nonlocal is_its_call
+        now = datetime.now(UTC)
+        # As it is now: the change has its row.
+        current = await tx.get_one(CallLegRow, leg.id)
+        is_its_call = current.call_sid in (None, progress.call_sid)
+        if not is_its_call:
+            return
+        record_sid(current, progress.call_sid, now=now)
+        apply_progress(
+            current,
+            provider_status=progress.provider_status,
+            answered_by=progress.answered_by,
+            error=progress.error,
+            occurred_at=progress.occurred_at,
+            now=now,
+        )
+        apply(current, now)
+
+    try:
+        await change_call(parts.db, parts.notifications, parts.storage, call_id=leg.call_id, change=change)
+    except IntegrityError as error:
+        if not is_taken_sid(violated_constraint(error)):
+            raise
+        is_its_call = False
+    if not is_its_call:
+        log.error("leg.call_of_another", leg_uuid=str(leg.uuid), call_sid=progress.call_sid)
+    return is_its_call
+
+
+def _let_in(leg: CallLegRow, progress: LegProgress, *, now: datetime) -> bool:
+    """Whether somebody who asks for their script may join. Who is told so has joined, as far as anybody can tell: no
+    callback of it may ever come."""
+    is_over = progress.provider_status in FINAL_STATUSES
+    if leg.hangup_at is not None and not is_over:
+        return False
+    if leg.kind == MODERATOR and is_machine(leg.answered_by):
+        return False
+    if progress.provider_status == IN_PROGRESS:
+        _joined(leg, progress.occurred_at, now=now)
+    return True
+
+
+def _take_event(conference: ConferenceCallRow, event: ConferenceEvent, *, now: datetime) -> None:
+    """Take what an event tells of the conference."""
+    at = event.occurred_at or now
+    conference.conference_sid = conference.conference_sid or event.conference_sid
+    if event.name == CONFERENCE_START:
+        conference.started_at = conference.started_at or at
+    elif event.name == CONFERENCE_END:
+        conference.ended_at = conference.ended_at or at
+    elif _tells_of_joining(event):
+        conference.joined_at = conference.joined_at or at
+
+
+def _take_participant_event(leg: CallLegRow, event: ConferenceEvent, *, now: datetime) -> None:
+    """Take what an event tells of somebody in the conference."""
+    if event.name == _PARTICIPANT_LEAVE and event.participant_call_status in LEG_STATUSES:
+        apply_progress(
+            leg,
+            provider_status=event.participant_call_status,
+            answered_by=None,
+            error=None,
+            occurred_at=event.occurred_at,
+            now=now,
+        )
+    if _tells_of_joining(event):
+        _joined(leg, event.occurred_at, now=now)
+    if event.name == PARTICIPANT_JOIN and (leg.muted or leg.hold):
+        # It was wanted before they could be.
+        leg.control_at = now
+
+
+def _tells_of_joining(event: ConferenceEvent) -> bool:
+    """Whether somebody joined: that they did, or that they left who were in it."""
+    if event.name == _PARTICIPANT_LEAVE:
+        return event.participant_call_status in _WAS_IN
+    return event.name == PARTICIPANT_JOIN
+
+
+def _joined(leg: CallLegRow, occurred_at: datetime | None, *, now: datetime) -> None:
+    at = occurred_at or now
+    leg.joined_at = min(leg.joined_at, at) if leg.joined_at is not None else at
