@@ -40,6 +40,16 @@ class DataFolder:
         """Where the sandbox of the present run is, for the commands that speak to it."""
         return self.path / "sandbox_url"
 
+    @property
+    def env(self) -> Path:
+        """The settings of the processes of the present run, for a shell: `set -a; . .data/env`."""
+        return self.path / "env"
+
+    @property
+    def sandbox_port(self) -> Path:
+        """The port that the sandbox last had."""
+        return self.path / "sandbox_port"
+
     def kept(self, name: str, make: Callable[[], str]) -> str:
         """The text of a private file that is made once."""
         path = self.path / name

@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import http.client
+import os
 import secrets
+import shlex
 import socket
 import sys
 from functools import partial
@@ -51,13 +53,13 @@ class LocalStack:
         except Stopped:
             click.echo("stopped before it was ready", err=True)
         finally:
-            self._folder.sandbox_url.unlink(missing_ok=True)
+            self._forget_run()
             self._supervisor.stop()
 
     def _start(self) -> None:
         settings, supervisor = self._settings, self._supervisor
-        # One of a run that was killed.
-        self._folder.sandbox_url.unlink(missing_ok=True)
+        # What a run that was killed has left.
+        self._forget_run()
         database_url = self._start_postgres()
         self._make_twilio_account()
         self._make_bandwidth_account()
@@ -81,6 +83,17 @@ class LocalStack:
             supervisor.wait_for(self._sandbox, partial(_accepts, self._sandbox), seconds=READY_SECONDS)
             write_private(self._folder.sandbox_url, self._made["TWILIO_API_BASE_URL"])
         supervisor.wait_for("A process", supervisor.all_run, seconds=READY_SECONDS)
+        write_private(self._folder.env, self._environment())
+
+    def _forget_run(self) -> None:
+        """Leave nothing in the folder that is true of a running stack alone."""
+        self._folder.sandbox_url.unlink(missing_ok=True)
+        self._folder.env.unlink(missing_ok=True)
+
+    def _environment(self) -> str:
+        """The settings as a shell reads them."""
+        given = {name.upper(): value for name, value in os.environ.items() if name.lower() in Settings.model_fields}
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted({**given, **self._made}.items()))
 
     def _start_postgres(self) -> str:
         if self._settings.database_url is not None:
@@ -94,12 +107,23 @@ class LocalStack:
         """The sandbox's account is made here, because both sides must know it: answers and callbacks are signed."""
         if self._settings.twilio_account_sid is not None:
             return
-        self._sandbox = f"{HOST}:{free_port()}"
+        self._sandbox = f"{HOST}:{self._sandbox_port()}"
+        kept = self._folder.kept
         self._made |= {
-            "TWILIO_ACCOUNT_SID": self._folder.kept("twilio_account_sid", lambda: f"AC{secrets.token_hex(16)}"),
-            "TWILIO_AUTH_TOKEN": self._folder.kept("twilio_auth_token", lambda: secrets.token_hex(16)),
+            "TWILIO_ACCOUNT_SID": kept("twilio_account_sid", lambda: f"AC{secrets.token_hex(16)}"),
+            "TWILIO_AUTH_TOKEN": kept("twilio_auth_token", lambda: secrets.token_hex(16)),
             "TWILIO_API_BASE_URL": f"http://{self._sandbox}",
+            "TWILIO_API_KEY_SID": kept("twilio_api_key_sid", lambda: f"SK{secrets.token_hex(16)}"),
+            "TWILIO_API_KEY_SECRET": kept("twilio_api_key_secret", lambda: secrets.token_hex(16)),
+            "TWILIO_TWIML_APP_SID": kept("twilio_twiml_app_sid", lambda: f"AP{secrets.token_hex(16)}"),
         }
+
+    def _sandbox_port(self) -> int:
+        """The last run's, if it is free: media and recordings that are not fetched yet have URLs with it."""
+        kept = self._folder.sandbox_port
+        port = free_port(int(kept.read_text()) if kept.exists() else 0)
+        write_private(kept, str(port))
+        return port
 
     def _make_bandwidth_account(self) -> None:
         """The sandbox plays Bandwidth too, unless there is an account at Bandwidth itself."""
@@ -135,6 +159,8 @@ class LocalStack:
             f"--data-dir={self._folder.path / 'sandbox'}",
             f"--base-url={self._made['TWILIO_API_BASE_URL']}",
             f"--inbound-url={public_base_url}/api/v1/twilio_requests/inbound",
+            f"--voice-url={public_base_url}/api/v1/twilio_calls/incoming",
+            f"--voice-app-url={public_base_url}/api/v1/sdk_calls/response",
         ]
         if "BANDWIDTH_ACCOUNT_ID" in self._made:
             options.append(f"--bandwidth-callback-url={public_base_url}/webhooks/bandwidth/messages_updates")
@@ -195,6 +221,8 @@ class LocalStack:
         if self._postgres is not None:
             url = f"postgresql://{ROLE}@{HOST}:{self._postgres.port}/{ROLE}"
             click.echo(f"  database     PGPASSFILE={shown / self._postgres.password_file.name} psql {url}")
+        settings = shlex.quote(str(shown / self._folder.env.name))
+        click.echo(f"  settings     {settings} (for other commands: set -a; . {settings}; set +a)")
         click.echo(f"  logs         {shown / self._folder.logs.name}/*.log")
 
 

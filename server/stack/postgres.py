@@ -22,10 +22,16 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+def free_port(preferred: int = 0) -> int:
+    """A port of 127.0.0.1 that nobody listens on now: the preferred one, if it is one of them."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        if preferred:
+            # As a server binds it: connections that linger from the last run do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 

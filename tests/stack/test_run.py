@@ -48,13 +48,15 @@ def test_every_process_runs_when_it_is_ready(stack: RunningStack) -> None:
 
 
 def test_secrets_are_readable_by_their_owner_alone(stack: RunningStack) -> None:
-    for name in ("admin_token", "encryption_key", "twilio_account_sid", "twilio_auth_token", "postgres.pgpass"):
+    accounts = ("twilio_account_sid", "twilio_auth_token", "twilio_api_key_sid", "twilio_api_key_secret")
+    for name in ("admin_token", "encryption_key", *accounts, "postgres.pgpass", "env"):
         assert _private(stack.folder / name), name
     assert stat.S_IMODE(stack.folder.stat().st_mode) == 0o700
 
 
 def test_no_secret_is_printed_or_on_a_command_line(stack: RunningStack) -> None:
-    secrets = [(stack.folder / name).read_text() for name in ("admin_token", "encryption_key", "twilio_auth_token")]
+    names = ("admin_token", "encryption_key", "twilio_auth_token", "twilio_api_key_secret")
+    secrets = [(stack.folder / name).read_text() for name in names]
     secrets.append((stack.folder / "postgres.pgpass").read_text().strip().rpartition(":")[2])
     stack.line("logs")
 
