@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.calls.state import LEG_STATUSES, better_answered_by, later
 from server.calls.tables import CallLegRow
 from server.providers.ports import ProviderError
-from server.providers.voice_ports import FINAL_STATUSES
+from server.providers.voice_ports import FINAL_STATUSES, LegReport
 
 log = structlog.get_logger()
 
@@ -64,23 +64,41 @@ def apply_progress(
     now: datetime,
 ) -> None:
     """Take the facts of a callback, or of what the provider answered: the same in whatever order they come."""
+    was_given_up = is_given_up(leg)
     leg.provider_status = later(LEG_STATUSES, leg.provider_status, provider_status)
     leg.answered_by = better_answered_by(leg.answered_by, answered_by)
-    if error is not None and (leg.error_code in (None, NOT_COMPLETED) or error.code < leg.error_code):
-        leg.error_code = error.code
-        leg.error_description = describe(error)
-    if leg.provider_status not in FINAL_STATUSES:
-        if leg.check_attempts:
-            leg.check_at = now + CHECK_AFTER
-            leg.check_attempts = 0
-        return
-    if leg.error_code == NOT_COMPLETED:
+    is_final = leg.provider_status in FINAL_STATUSES
+    if was_given_up and is_final:
         # The provider knew of it after all.
         leg.error_code = leg.error_description = leg.ended_at = None
-    leg.ended_at = leg.ended_at or occurred_at or now
-    leg.control_at = None
-    leg.check_at = None
-    leg.check_attempts = 0
+    if error is not None and (leg.error_code is None or error.code < leg.error_code):
+        leg.error_code = error.code
+        leg.error_description = describe(error)
+    if is_final:
+        leg.ended_at = leg.ended_at or occurred_at or now
+        leg.control_at = None
+        leg.check_at = None
+        leg.check_attempts = 0
+    elif leg.check_attempts:
+        leg.check_at = now + CHECK_AFTER
+        leg.check_attempts = 0
+
+
+def apply_report(leg: CallLegRow, report: LegReport, *, now: datetime) -> None:
+    """The same of what the provider answered when it was asked."""
+    apply_progress(
+        leg,
+        provider_status=report.provider_status,
+        answered_by=report.answered_by,
+        error=None,
+        occurred_at=report.ended_at,
+        now=now,
+    )
+
+
+def is_given_up(leg: CallLegRow) -> bool:
+    """Whether it was refused or never heard of. It stays so though a sign of it may come yet: but for how it ended."""
+    return leg.error_code is not None and leg.ended_at is not None and leg.provider_status not in FINAL_STATUSES
 
 
 def give_up(leg: CallLegRow, *, error_code: str, error_description: str, now: datetime) -> None:

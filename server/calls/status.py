@@ -23,15 +23,13 @@ from server.calls.tables import CallLegRow, CallRow
 
 def leg_of(row: CallLegRow) -> Leg:
     """What is known of a leg."""
-    is_dropped = row.ended_at is not None and row.call_sid is None
     return Leg(
         kind=row.kind,
         provider_status=row.provider_status,
         answered_by=row.answered_by,
         has_joined=row.joined_at is not None,
-        # One that was given up stays so, though a sign of it may come yet: but for how it ended.
-        is_refused=row.error_code == legs.NOT_COMPLETED or (is_dropped and row.error_code is not None),
-        is_withdrawn=is_dropped and row.error_code is None,
+        is_refused=legs.is_given_up(row),
+        is_withdrawn=row.ended_at is not None and row.call_sid is None and row.error_code is None,
     )
 
 
