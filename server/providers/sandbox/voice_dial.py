@@ -46,7 +46,12 @@ class Dialler:
         self._teller = teller
 
     async def dial(self, line: Line, dial: Dial, resolve: Resolve) -> Ended:
-        """Until whoever was dialled, or the caller, is gone. A caller who hangs up leaves nobody ringing."""
+        """Until whoever was dialled, or the caller, is gone. A caller who hangs up leaves nobody ringing.
+
+        Of several who ring, those who were too late are `canceled` (twilio.com/docs/voice/twiml/client). A caller who
+        hangs up first was not answered: Twilio keeps `canceled` for what the account cancels (its support article on
+        call statuses), and names no other word for it.
+        """
         if isinstance(dial.nouns[0], Conference):
             return await self._confer(line, dial, dial.nouns[0], resolve)
         return await self._call(line, dial, resolve)
@@ -79,7 +84,7 @@ class Dialler:
             is_interrupted = True
         finally:
             room.leave(seat, UPDATED if is_interrupted and not call.is_over else HUNG_UP)
-        return Ended({"DialCallStatus": "answered"}, is_interrupted)
+        return Ended({"DialBridged": "true", "DialCallStatus": "answered"}, is_interrupted)
 
     async def _call(self, line: Line, dial: Dial, resolve: Resolve) -> Ended:
         connection = _Connection(line, dial, resolve, self._tapes)
@@ -97,7 +102,7 @@ class Dialler:
             for child in children:
                 # One that was sent elsewhere goes on there.
                 if not child.departed.done():
-                    child.finish(CallStatus.CANCELED)
+                    child.finish(CallStatus.NO_ANSWER)
         return Ended(connection.fields(children), is_interrupted)
 
     def _ring(self, line: Line, dial: Dial, noun: Noun, resolve: Resolve) -> Line | None:
@@ -186,10 +191,12 @@ class _Connection:
         if answered is not None:
             fields = {
                 "DialBridged": "true",
-                "DialCallDuration": str(answered.seconds()),
                 "DialCallSid": answered.call.sid,
                 "DialCallStatus": CallStatus.COMPLETED.value,
             }
+            # Of one that was sent elsewhere Twilio does not tell it.
+            if answered.call.is_over:
+                fields["DialCallDuration"] = str(answered.seconds())
         elif not children:
             fields = {"DialBridged": "false", "DialCallStatus": CallStatus.FAILED.value}
         else:
@@ -198,8 +205,6 @@ class _Connection:
             fields = {"DialBridged": "false", "DialCallSid": statuses[status], "DialCallStatus": status.value}
         if self._tape is not None and self._is_heard:
             fields["RecordingUrl"] = self._tapes.url(self._tape.recording)
-            fields["RecordingSid"] = self._tape.recording.sid
-            fields["RecordingDuration"] = str(self._tape.recording.duration)
         return fields
 
     async def _connect(self, answered: Line) -> None:

@@ -82,7 +82,7 @@ Document = Webhook | str
 @dataclass(frozen=True)
 class StatusCallback:
     """Where events are told, and which. Of a call: initiated, ringing, answered, completed. Of a conference: start,
-    end, join, leave, mute, hold, announcement. Of a recording: in-progress, completed, absent."""
+    end, join, leave, mute, hold, modify, announcement. Of a recording: in-progress, completed, absent."""
 
     url: str
     method: str = "POST"

@@ -1,6 +1,7 @@
 """Conferences: who comes into them and leaves, when they start and end, and what the account is told of it.
 
-A conference starts when two are in it and one of them may start it. Whoever is alone hears music, whoever that is.
+A conference starts when two are in it and one of them has startConferenceOnEnter; whoever is alone hears music. So
+says twilio.com/docs/voice/twiml/conference of the event `start`, and that a recording begins then.
 """
 
 import asyncio
@@ -129,8 +130,9 @@ class Room:
         if hold is not None and hold != participant.hold:
             participant.hold = hold
             self._tell("hold", "participant-hold" if hold else "participant-unhold", participant)
-        if end_conference_on_exit is not None:
+        if end_conference_on_exit is not None and end_conference_on_exit != participant.end_conference_on_exit:
             participant.end_conference_on_exit = end_conference_on_exit
+            self._tell("modify", "participant-modify", participant)
         self._touch(participant)
 
     def announced(self, url: str, participant: Participant | None, *, failure: str | None) -> None:

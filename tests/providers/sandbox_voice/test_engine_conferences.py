@@ -14,7 +14,7 @@ from server.providers.sandbox.voice_records import (
 from tests.providers.sandbox_voice.engine import OTHER_PHONE, OUR_NUMBER, SANDBOX_URL, Engine, in_order
 from tests.providers.servers import ACCOUNT_SID
 
-EVENTS = "start end join leave mute hold announcement"
+EVENTS = "start end join leave mute hold modify announcement"
 MODERATOR = f"""<Dial action='/left'><Conference startConferenceOnEnter='true' endConferenceOnExit='true'
     participantLabel='moderator' statusCallback='/conference' statusCallbackEvent='{EVENTS}'>room</Conference></Dial>"""
 CONTACT = """<Dial><Conference startConferenceOnEnter='false' statusCallback='/others' statusCallbackEvent='join'>room
@@ -115,13 +115,13 @@ async def test_a_conference_ends_with_the_last_who_leaves_and_its_name_is_free_a
     moderator, contact = await conferring(engine)
     engine.exchange.update_participant(engine.exchange.conferences()[0].sid, "moderator", end_conference_on_exit=False)
     engine.exchange.hang_up(moderator.sid)
-    await engine.get("/conference", 4)
+    assert in_order(await engine.get("/conference", 5))[3]["StatusCallbackEvent"] == "participant-modify"
 
     engine.exchange.hang_up(contact.sid)
 
-    ended = in_order(await engine.get("/conference", 6))[5]
+    ended = in_order(await engine.get("/conference", 7))[6]
     assert ended["ReasonConferenceEnded"] == "last-participant-left"
-    await joined(engine, MODERATOR, path="/moderator", count=7)
+    await joined(engine, MODERATOR, path="/moderator", count=8)
     first, second = engine.exchange.conferences()
     assert (first.friendly_name, first.status, second.status) == ("room", "init", "completed")
 
@@ -148,8 +148,8 @@ async def test_muting_and_holding_are_told_once_each(engine: Engine) -> None:
     _, contact = await conferring(engine)
     sid = engine.exchange.conferences()[0].sid
 
-    for change in ({"muted": True}, {"muted": True}, {"hold": True}, {"muted": False, "hold": False}):
-        engine.exchange.update_participant(sid, contact.sid, **change)
+    for muted, hold in ((True, None), (True, None), (None, True), (False, False)):
+        engine.exchange.update_participant(sid, contact.sid, muted=muted, hold=hold)
 
     told = in_order(await engine.get("/conference", 7))[3:]
     assert [(each["StatusCallbackEvent"], each["Muted"], each["Hold"]) for each in told] == [
@@ -223,7 +223,7 @@ def added(engine: Engine, *, phone: Phone, conference: str = "room") -> Particip
 
 async def test_somebody_is_called_into_a_conference(engine: Engine) -> None:
     participant = added(engine, phone=Phone(answers_after_ms=2_000))
-    assert participant.status is ParticipantStatus.QUEUED
+    statuses = [participant.status]
 
     told = (await engine.get("/conference"))[0]
 
@@ -232,7 +232,8 @@ async def test_somebody_is_called_into_a_conference(engine: Engine) -> None:
         participant.call_sid,
         "added",
     )
-    assert participant.status is ParticipantStatus.CONNECTED
+    statuses.append(participant.status)
+    assert statuses == [ParticipantStatus.QUEUED, ParticipantStatus.CONNECTED]
     second = added(engine, phone=Phone(hangs_up_after_ms=2_000), conference=participant.conference_sid)
     told = in_order(await engine.get("/conference", 4))[3]
     assert (told["StatusCallbackEvent"], told["CallSid"]) == ("participant-leave", second.call_sid)

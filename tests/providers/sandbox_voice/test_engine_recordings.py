@@ -12,7 +12,7 @@ from server.providers.sandbox.voice_audio import seconds_of
 from server.providers.sandbox.voice_phones import Phone, Pickup
 from server.providers.sandbox.voice_records import NotFound, NotInProgress, RecordingStatus
 from tests.providers.sandbox_voice.engine import OTHER_PHONE, SANDBOX_URL, Engine, running_engine
-from tests.providers.servers import ACCOUNT_SID, PATIENCE
+from tests.providers.servers import ACCOUNT_SID
 
 ALL = "in-progress completed absent"
 RECORD = f"""<Record action='/voicemail' recordingStatusCallback='/recording' recordingStatusCallbackEvent='{ALL}'/>
@@ -133,7 +133,7 @@ async def test_both_sides_of_a_dial_are_heard_apart(engine: Engine) -> None:
 
     done = (await engine.get("/done"))[0]
     completed = {each["RecordingStatus"]: each for each in await engine.get("/recording", 2)}["completed"]
-    assert (done["RecordingUrl"], done["RecordingSid"]) == (completed["RecordingUrl"], completed["RecordingSid"])
+    assert done["RecordingUrl"] == completed["RecordingUrl"]
     assert (completed["CallSid"], completed["RecordingSource"], completed["RecordingChannels"]) == (
         call.sid,
         "DialVerb",
@@ -180,11 +180,11 @@ async def test_of_an_answer_that_is_hung_up_at_once_nothing_is_left(engine: Engi
 
 
 async def test_a_conference_is_recorded_from_its_start_without_who_is_muted(engine: Engine) -> None:
-    noun = f"""<Conference endConferenceOnExit='true' record='record-from-start' recordingStatusCallback='/recording'
+    noun = f"""<Conference endConferenceOnExit='true' statusCallback='/conference' statusCallbackEvent='join'
+        record='record-from-start' recordingStatusCallback='/recording'
         recordingStatusCallbackEvent='{ALL}'>room</Conference>"""
     moderator = engine.call(engine.answers("/voice", f"<Dial>{noun}</Dial>"))
-    await engine.until(moderator, "in-progress")
-    await engine.settled()
+    await engine.get("/conference")
     assert engine.exchange.recordings() == []
 
     contact = engine.call(
@@ -202,14 +202,12 @@ async def test_a_conference_is_recorded_from_its_start_without_who_is_muted(engi
 
 
 async def test_who_talks_in_a_conference_is_recorded(engine: Engine) -> None:
-    noun = "<Conference endConferenceOnExit='true' record='record-from-start' recordingStatusCallback='/recording'>"
+    noun = """<Conference endConferenceOnExit='true' statusCallback='/conference' statusCallbackEvent='join start'
+        record='record-from-start' recordingStatusCallback='/recording'>"""
     moderator = engine.call(engine.answers("/voice", f"<Dial>{noun}room</Conference></Dial>"))
-    await engine.until(moderator, "in-progress")
+    await engine.get("/conference")
     engine.call("<Response><Dial><Conference>room</Conference></Dial></Response>", to=OTHER_PHONE)
-    async with asyncio.timeout(PATIENCE):
-        while not engine.exchange.recordings():
-            assert not moderator.is_over
-            await asyncio.sleep(0.001)
+    await engine.get("/conference", 3)
     engine.exchange.say(moderator.sid, "Hello everybody")
     engine.exchange.hang_up(moderator.sid)
 
@@ -223,7 +221,8 @@ async def test_a_long_silence_is_cut(engine: Engine) -> None:
 
     engine.come_in(engine.answers("/voice", dial("record-from-answer")))
 
-    assert int((await engine.get("/done"))[0]["RecordingDuration"]) == 10
+    completed = {each["RecordingStatus"]: each for each in await engine.get("/recording", 2)}["completed"]
+    assert completed["RecordingDuration"] == "10"
 
 
 async def test_recording_callbacks_are_missing_where_they_are_asked_to_be(engine: Engine) -> None:
