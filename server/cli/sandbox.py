@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from server.cli.options import phone_number, sandbox_client, where
+from server.cli.sandbox_calls import call, calls, phone
 from server.cli.sandbox_serve import serve
 from server.cli.sandbox_video import video
 
@@ -56,5 +57,5 @@ def inbox(phone: str | None, follow: bool, url: str | None, data_dir: Path) -> N
         return
 
 
-sandbox.add_command(serve)
-sandbox.add_command(video)
+for command in (serve, call, calls, phone, video):
+    sandbox.add_command(command)

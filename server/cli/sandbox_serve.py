@@ -1,6 +1,7 @@
 """`python -m server sandbox serve`: the local carrier itself."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -44,6 +45,16 @@ def _credentials(command: click.decorators.FC) -> click.decorators.FC:
 @click.option(
     "--zoom-webhook-url", help="Play Zoom too, if there is an account, and post its webhooks there. Default: no Zoom."
 )
+@click.option("--voicebase-token", help="Play VoiceBase too, for whoever has this token. Default: no VoiceBase.")
+@click.option(
+    "--second-ms",
+    type=click.IntRange(1, 60_000),
+    default=1000,
+    envvar="SANDBOX_SECOND_MS",
+    show_default=True,
+    show_envvar=True,
+    help="How long a second of ringing, waiting and speaking in calls takes.",
+)
 @_credentials
 def serve(
     listen: str,
@@ -56,6 +67,8 @@ def serve(
     voice_app_url: str | None,
     bandwidth_callback_url: str | None,
     zoom_webhook_url: str | None,
+    voicebase_token: str | None,
+    second_ms: int,
     **credentials: str | None,
 ) -> None:
     """Serve the vendors' wire protocols for one account of each."""
@@ -72,12 +85,14 @@ def serve(
         data_dir=data_dir,
         inbound_url=inbound_url,
         voice_url=voice_url,
+        second=timedelta(milliseconds=second_ms),
         base_url=base_url,
         voice_app=VoiceApp(voice_url=voice_app_url, **browsers) if voice_app_url and browsers else None,
         bandwidth=BandwidthAccount(callback_url=bandwidth_callback_url, **bandwidth)
         if bandwidth_callback_url and bandwidth
         else None,
         zoom=ZoomAccount(webhook_url=zoom_webhook_url, **zoom) if zoom_webhook_url and zoom else None,
+        voicebase_token=voicebase_token,
     )
     app.run(settings, host=host, port=int(port))
 
