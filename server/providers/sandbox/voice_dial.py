@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from server.providers.sandbox.misbehaviour import Callbacks
 from server.providers.sandbox.voice_lines import Interrupted, Line
 from server.providers.sandbox.voice_progress import Teller
 from server.providers.sandbox.voice_records import (
@@ -125,7 +124,7 @@ class Dialler:
             to=noun.phone_number if isinstance(noun, Number) else f"client:{noun.identity}",
             from_=caller_id,
             direction=Direction.DIAL,
-            callbacks=Callbacks.IN_ORDER,
+            callbacks=line.stream.callbacks,
             base_url=line.call.base_url,
             parent_call_sid=line.call.sid,
             status_callback=status_callback,
