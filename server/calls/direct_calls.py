@@ -104,7 +104,9 @@ async def answer_browser(parts: CallParts, call: IncomingCall) -> bytes:
         log.warning("direct_call.token_refused", call_sid=call.call_sid, cause=str(error))
         return parts.scripts.say_and_hang_up(str(error))
     except DomainError as error:
-        log.warning("direct_call.refused", call_sid=call.call_sid, reason=error.reason, error=error.message)
+        # Not the error's own text, which may have the contact's number.
+        fields = [each.field for each in error.violations] if isinstance(error, InvalidArgument) else []
+        log.warning("direct_call.refused", call_sid=call.call_sid, reason=error.reason, fields=fields)
         return parts.scripts.say_and_hang_up(_SPOKEN.get(error.reason, _SPOKEN_OF_OTHERS))
     parts.notifications.notify(Channel.OUTBOX)
     return script

@@ -13,6 +13,7 @@ from server.calls.sdk_drafts import read_sdk_call, read_voice_token
 from server.calls.voice_tokens import VoiceNotConfigured, create_voice_token
 from server.providers.voice_ports import VoiceCallbackReader, VoiceTokens
 from server.rpc import auth
+from server.rpc.auth import CredentialsMissing
 from server.rpc.callbacks import read_callback, signed_request
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -47,6 +48,9 @@ class SdkCallService(sdk_call_service_pb2_grpc.SdkCallServiceServicer):
         caller = auth.caller_if_any()
         if caller is not None:
             script = await direct_calls.make_call(self._parts, caller=caller, draft=read_sdk_call(request.data))
+        elif request.content_type.partition(";")[0].strip().lower() == "application/json":
+            # A provider posts a form: this is an API caller, who is not to look for the fault in a signature.
+            raise CredentialsMissing("send the header Authorization: Bearer <token>")
         else:
             signed = signed_request(request, context, public_base_url=self._public_base_url, path=_PATH)
             call = read_callback(self._reader.read_incoming_call, signed)

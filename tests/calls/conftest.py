@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import grpc.aio
 import pytest
 
 from server.calls.parts import CallParts
@@ -11,6 +12,7 @@ from server.db import Database
 from server.notifications import Notifications
 from server.providers.twilio.twiml import TwilioCallScripts
 from server.storage import Storage, open_storage
+from tests.calls.twilio import Twilio
 from tests.files.support import signer_of
 
 
@@ -33,3 +35,9 @@ def parts(db: Database, notifications: Notifications, storage: Storage, settings
         unknown_caller_answer=settings.unknown_caller_answer,
         time_limit=timedelta(minutes=settings.maximum_call_minutes),
     )
+
+
+@pytest.fixture
+def twilio(channel: grpc.aio.Channel) -> Twilio:
+    """Twilio, as the API under test knows it."""
+    return Twilio(channel)

@@ -14,6 +14,7 @@ from commonservices.v1 import sdk_call_service_pb2_grpc, twilio_call_service_pb2
 from google.api import httpbody_pb2
 
 from server.providers.sandbox.callbacks import signature
+from tests.clients import Metadata
 from tests.conftest import PUBLIC_BASE_URL, TWILIO_AUTH_TOKEN
 from tests.factories import RECEIVER, SENDER
 
@@ -88,10 +89,18 @@ def _canonical(document: str) -> str:
 class Twilio:
     """Posts to an API, signed by the account of the settings under test."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, auth_token: str = TWILIO_AUTH_TOKEN) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, *, auth_token: str = TWILIO_AUTH_TOKEN, metadata: Metadata = ()
+    ) -> None:
+        self._channel = channel
         self._sdk = sdk_call_service_pb2_grpc.SdkCallServiceStub(channel)
         self._calls = twilio_call_service_pb2_grpc.TwilioCallServiceStub(channel)
         self._auth_token = auth_token
+        self._metadata = metadata
+
+    def with_metadata(self, *metadata: tuple[str, str]) -> "Twilio":
+        """One that sends these headers too."""
+        return Twilio(self._channel, auth_token=self._auth_token, metadata=metadata)
 
     async def browser(
         self,
@@ -160,6 +169,7 @@ class Twilio:
         metadata = (
             ("x-twilio-signature", signature(self._auth_token, PUBLIC_BASE_URL + path, form)),
             ("x-envoy-original-path", path),
+            *self._metadata,
         )
         body = httpbody_pb2.HttpBody(content_type=FORM, data=urlencode(form).encode())
         answer = await method(body, metadata=metadata)

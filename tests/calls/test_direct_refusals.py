@@ -1,0 +1,362 @@
+"""Browsers' calls that are not made: a browser hears why, an API caller is told, nobody finds a trace of them."""
+
+import json
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from commonservices.v1 import conversation_service_pb2, sdk_call_service_pb2_grpc
+from google.api import httpbody_pb2
+from structlog.testing import capture_logs
+
+from server.calls.tables import VoiceTokenRow
+from server.db import Database
+from tests.calls.browsers import connect, new_token, tokens_of
+from tests.calls.twilio import FORM, SDK_PATH, Script, Twilio, call_sid
+from tests.clients import Client, Metadata, Refusal, credentials, refused
+from tests.conftest import MakeClient
+from tests.factories import RECEIVER, SENDER, SERVICE_SID, create_message, make_messaging_service
+from tests.messages.support import count
+
+PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+OTHER_CONTACT = "+12065550191"
+
+NO_TOKEN = "This call has no voice token that is known here."
+
+
+def json_body(content: bytes | None = None, **fields: Any) -> httpbody_pb2.HttpBody:
+    data = json.dumps(fields).encode() if content is None else content
+    return httpbody_pb2.HttpBody(content_type="application/json", data=data)
+
+
+async def told(client: Client, content: bytes | None = None, **fields: Any) -> Refusal:
+    """How a call through the API is refused."""
+    return await refused(client.sdk_calls.RespondToSdkCall(json_body(content, **fields), metadata=client.metadata))
+
+
+async def opt_out(db: Database) -> None:
+    """As if everybody had opted out of calls from every messaging service."""
+    await db.execute(
+        "INSERT INTO call_opt_outs (messaging_service_id, phone_number) SELECT id, %s FROM messaging_services",
+        [RECEIVER],
+    )
+
+
+async def nothing_is_left(db: Database) -> bool:
+    """Whether there is no call, and nobody new is paired."""
+    return not any([await count(db, table) for table in ("calls", "call_legs", "events", "pairings")])
+
+
+@pytest.fixture
+async def service(db: Database) -> None:
+    """A messaging service with two numbers."""
+    await make_messaging_service(db)
+
+
+async def token_row(client: Client, db: Database, **over: Any) -> VoiceTokenRow:
+    """A token that calls from the messaging service."""
+    await new_token(client, messaging_service_sid=SERVICE_SID, **over)
+    return (await tokens_of(db))[-1]
+
+
+async def heard(script: Script, text: str) -> bool:
+    """Whether the browser is told no more than this sentence, and hung up on."""
+    return script.verbs == ["Say", "Hangup"] and script.spoken == text
+
+
+@pytest.mark.usefixtures("service")
+async def test_call_of_a_token_that_is_not_there_is_told_so(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db, phone_number=RECEIVER)
+    uuid = str(row.uuid)
+
+    scripts = [
+        await twilio.browser(row.identity),
+        await twilio.browser(row.identity, parameters={"voice_token_uuid": "nonsense"}),
+        await twilio.browser(row.identity, parameters={"voice_token_uuid": "0" * 8 + uuid[8:]}),
+        await twilio.browser("staff_of_somebody_else", parameters={"voice_token_uuid": uuid}),
+        await twilio.browser("", parameters={"voice_token_uuid": uuid}),
+    ]
+
+    assert [await heard(script, NO_TOKEN) for script in scripts] == [True] * 5
+    assert await nothing_is_left(db)
+
+
+@pytest.mark.usefixtures("service")
+async def test_phone_that_calls_the_browsers_url_has_no_token(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db, phone_number=RECEIVER)
+    form = {
+        "CallSid": call_sid(),
+        "CallStatus": "ringing",
+        "From": RECEIVER,
+        "To": SENDER,
+        "voice_token_uuid": str(row.uuid),
+    }
+
+    script = await twilio.post(client.sdk_calls.RespondToSdkCall, SDK_PATH, form)
+
+    assert await heard(script, NO_TOKEN)
+
+
+@pytest.mark.usefixtures("service")
+async def test_token_of_a_bearer_that_is_gone_calls_nobody(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db, phone_number=RECEIVER)
+    await db.execute("UPDATE bearers SET deleted_at = now() WHERE id = %s", [client.bearer_id])
+
+    assert await heard(await connect(twilio, row), NO_TOKEN)
+    assert await nothing_is_left(db)
+
+
+@pytest.mark.usefixtures("service")
+async def test_token_that_has_expired_calls_nobody(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db, phone_number=RECEIVER)
+    await db.execute("UPDATE voice_tokens SET expires_at = now() - interval '2 minutes'")
+
+    late = await connect(twilio, row)
+    await db.execute("UPDATE voice_tokens SET expires_at = now() - interval '30 seconds'")
+    in_time = await connect(twilio, row)
+
+    assert await heard(late, "The voice token has expired.")
+    assert in_time.verbs == ["Dial/Number"]
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(
+    ("phone_number", "to", "text"),
+    [
+        (RECEIVER, OTHER_CONTACT, "The voice token is for another phone number."),
+        (RECEIVER, "nobody", "The number to call is not a phone number."),
+        ("", "911", "The number to call is not a phone number."),
+        ("", "client:staff", "The number to call is not a phone number."),
+    ],
+)
+async def test_page_calls_nobody_but_whom_its_token_is_for(
+    twilio: Twilio, client: Client, db: Database, phone_number: str, to: str, text: str
+) -> None:
+    row = await token_row(client, db, phone_number=phone_number)
+
+    assert await heard(await connect(twilio, row, to=to), text)
+    assert await nothing_is_left(db)
+
+
+@pytest.mark.usefixtures("service")
+async def test_page_may_name_the_tokens_number_again(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db, phone_number=RECEIVER)
+
+    assert (await connect(twilio, row, to="206 555 0190")).verbs == ["Dial/Number"]
+
+
+@pytest.mark.usefixtures("service")
+async def test_who_has_opted_out_of_calls_is_not_called(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db, phone_number=RECEIVER)
+    await opt_out(db)
+
+    script = await connect(twilio, row)
+    refusal = await told(client, To=RECEIVER, client_conversation_id="conversation-1")
+
+    assert await heard(script, "This contact has asked not to be called from this number.")
+    assert refusal == Refusal(PRECONDITION, "RECIPIENT_OPTED_OUT_OF_CALLS", {"phone_number": RECEIVER}, ())
+    assert await nothing_is_left(db)
+    # Messages are another matter.
+    await create_message(client)
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("contacts", [[], [RECEIVER, OTHER_CONTACT]])
+async def test_contact_must_be_named_where_it_is_not_the_only_one(
+    twilio: Twilio, client: Client, db: Database, contacts: list[str]
+) -> None:
+    row = await token_row(client, db)
+    for contact in contacts:
+        await create_message(client, receiver_number=contact)
+
+    script = await connect(twilio, row)
+    request = conversation_service_pb2.GetConversationRequest(client_conversation_id="conversation-1")
+    global_id = (await client.conversations.GetConversation(request, metadata=client.metadata)).global_id
+    refusals = [await told(client, client_conversation_id="conversation-1"), await told(client, global_id=global_id)]
+
+    assert await heard(script, "It is not known whom to call, because the conversation has no contact, or several.")
+    assert refusals == [
+        Refusal(PRECONDITION, "CONTACT_NOT_NAMED", {"client_conversation_id": "conversation-1"}, ()),
+        Refusal(PRECONDITION, "CONTACT_NOT_NAMED", {"global_id": global_id}, ()),
+    ]
+    assert await count(db, "calls") == 0
+
+
+async def test_there_must_be_something_to_call_from(twilio: Twilio, client: Client, db: Database) -> None:
+    await new_token(client, phone_number=RECEIVER)
+    [row] = await tokens_of(db)
+
+    script = await connect(twilio, row)
+    refusals = [
+        await told(client, client_conversation_id="a", To=RECEIVER),
+        await told(client, client_conversation_id="a", To=RECEIVER, messaging_service_sid="MG0"),
+        await told(client, To=RECEIVER, global_customer_id="nobody"),
+    ]
+
+    assert script.verbs == ["Say", "Hangup"]
+    assert script.spoken.startswith("There is no number to call from")
+    assert [refusal.reason for refusal in refusals] == ["INVALID_ARGUMENT", "NO_SENDER_NUMBER", "NO_SENDER_NUMBER"]
+    assert refusals[0].fields == ("messaging_service_sid",)
+    assert refusals[1].metadata == {"messaging_service_sid": "MG0"}
+    assert await nothing_is_left(db)
+    assert await count(db, "conversations") == 1
+
+
+@pytest.mark.usefixtures("service")
+async def test_numbers_that_other_conversations_have_are_told(
+    twilio: Twilio, client: Client, client_of: MakeClient, db: Database
+) -> None:
+    row = await token_row(client, db, phone_number=RECEIVER)
+    other = await client_of()
+    for number in ("+12065550100", "+12065550101"):
+        await create_message(other, sender_number=number, client_conversation_id=number)
+
+    script = await connect(twilio, row)
+    refusal = await told(client, client_conversation_id="conversation-1", To=RECEIVER)
+
+    assert await heard(script, "Every number there is to call from is used for this contact in other conversations.")
+    assert refusal == Refusal(PRECONDITION, "NUMBER_POOL_EXHAUSTED", {"receiver_number": RECEIVER}, ())
+
+
+@pytest.mark.usefixtures("service")
+async def test_our_number_does_not_call_itself(client: Client, db: Database) -> None:
+    refusal = await told(client, To=SENDER, client_conversation_id="a", messaging_service_sid=SERVICE_SID)
+
+    assert refusal.fields == ("To",)
+    assert await nothing_is_left(db)
+
+
+@pytest.mark.usefixtures("service")
+async def test_why_a_browser_cannot_call_is_logged_without_its_numbers(
+    twilio: Twilio, client: Client, db: Database
+) -> None:
+    row = await token_row(client, db, phone_number=RECEIVER)
+    await opt_out(db)
+    sid = call_sid()
+
+    with capture_logs() as logs:
+        await connect(twilio, row, sid=sid)
+        await twilio.browser(row.identity, sid=sid)
+
+    refusals = [log for log in logs if log["event"].startswith("direct_call.")]
+    assert [(log["event"], log["log_level"], log["call_sid"]) for log in refusals] == [
+        ("direct_call.refused", "warning", sid),
+        ("direct_call.token_refused", "warning", sid),
+    ]
+    assert refusals[0]["reason"] == "RECIPIENT_OPTED_OUT_OF_CALLS"
+    assert refusals[1]["cause"] == NO_TOKEN
+    assert RECEIVER not in repr(refusals)
+
+
+@pytest.mark.usefixtures("service")
+async def test_another_bearers_conversation_is_not_there(
+    client: Client, client_of: MakeClient, admin: Client, db: Database
+) -> None:
+    message = await create_message(client)
+    other = await client_of()
+
+    refusals = [
+        await told(caller, **{key: getattr(message, key)})
+        for caller in (other, admin)
+        for key in ("global_id", "internal_conversation_id")
+    ]
+    of_own_id = await told(other, client_conversation_id="conversation-1")
+
+    assert {refusal.reason for refusal in refusals} == {"CONVERSATION_NOT_FOUND"}
+    assert refusals[0].metadata == {"global_id": message.global_id}
+    assert of_own_id.reason == "CONTACT_NOT_NAMED"
+    assert await count(db, "calls") == 0
+
+
+async def test_ids_that_are_none_are_not_found(client: Client) -> None:
+    refusal = await told(client, global_id="nonsense")
+
+    assert refusal == Refusal(grpc.StatusCode.NOT_FOUND, "CONVERSATION_NOT_FOUND", {"global_id": "nonsense"}, ())
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        (b"[" * 1_000_000, "body"),
+        (b'{"To": "' + b"9" * 1_000_000 + b'"}', "To"),
+        (b'{"client_conversation_id": "' + b"x" * 1_000_000 + b'"}', "client_conversation_id"),
+        (b"\x00\x01\xff", "body"),
+        (b'{"client_conversation_id": "a\\u0000b"}', "client_conversation_id"),
+        (b'{"client_conversation_id": "\\ud800"}', "client_conversation_id"),
+        (b'{"client_conversation_id": ["a"]}', "client_conversation_id"),
+        (b'{"To": 12065550190}', "To"),
+    ],
+)
+async def test_hostile_bodies_are_bad_fields(client: Client, db: Database, content: bytes, field: str) -> None:
+    refusal = await told(client, content)
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert field in refusal.fields
+    assert await nothing_is_left(db)
+
+
+@pytest.fixture
+def sdk(channel: grpc.aio.Channel) -> "sdk_call_service_pb2_grpc.SdkCallServiceAsyncStub":
+    """The service, without credentials."""
+    return sdk_call_service_pb2_grpc.SdkCallServiceStub(channel)
+
+
+@pytest.mark.usefixtures("service")
+async def test_only_twilios_signature_makes_a_browsers_call(
+    channel: grpc.aio.Channel,
+    sdk: "sdk_call_service_pb2_grpc.SdkCallServiceAsyncStub",
+    client: Client,
+    db: Database,
+) -> None:
+    row = await token_row(client, db, phone_number=RECEIVER)
+    form = httpbody_pb2.HttpBody(content_type=FORM, data=b"CallSid=CA1&From=client:a&CallStatus=ringing")
+
+    refusals = [
+        await refused(connect(Twilio(channel, auth_token="another account's"), row)),
+        await refused(sdk.RespondToSdkCall(form)),
+        await refused(sdk.RespondToSdkCall(form, metadata=(("x-twilio-signature", "nonsense"),))),
+        await refused(sdk.RespondToSdkCall(httpbody_pb2.HttpBody(content_type=FORM, data=b"\xff\0=" * 1000))),
+        await refused(sdk.RespondToSdkCall(httpbody_pb2.HttpBody(content_type=FORM, data=b"a=b&" * 250_000))),
+    ]
+
+    assert {(refusal.code, refusal.reason) for refusal in refusals} == {
+        (grpc.StatusCode.PERMISSION_DENIED, "SIGNATURE_INVALID")
+    }
+    assert await nothing_is_left(db)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ((), "CREDENTIALS_MISSING"),
+        ((("authorization", "Basic YTpi"),), "CREDENTIALS_MISSING"),
+        ((("authorization", "Bearer"),), "CREDENTIALS_MISSING"),
+        ((("authorization", " bearer   "),), "CREDENTIALS_MISSING"),
+        (credentials("csk_unknown"), "CREDENTIALS_INVALID"),
+    ],
+)
+async def test_json_needs_an_api_key(
+    sdk: "sdk_call_service_pb2_grpc.SdkCallServiceAsyncStub", db: Database, metadata: Metadata, reason: str
+) -> None:
+    body = json_body(To=RECEIVER, client_conversation_id="a")
+
+    refusal = await refused(sdk.RespondToSdkCall(body, metadata=metadata))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
+    assert await nothing_is_left(db)
+
+
+@pytest.mark.usefixtures("service")
+async def test_key_that_was_revoked_is_not_saved_by_a_signature(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db, phone_number=RECEIVER)
+
+    unknown = await refused(connect(twilio.with_metadata(*credentials("csk_unknown")), row))
+    providers_own = await connect(twilio.with_metadata(("authorization", "Basic QUMwOnRva2Vu")), row)
+    with_key = await refused(connect(twilio.with_metadata(*client.metadata), row))
+
+    assert unknown.reason == "CREDENTIALS_INVALID"
+    assert providers_own.verbs == ["Dial/Number"]
+    # Who shows a key speaks for its bearer, and speaks JSON.
+    assert with_key.fields == ("body",)
+    assert await count(db, "calls") == 1
