@@ -10,6 +10,7 @@ from commonservices.v1 import (
     api_key_service_pb2_grpc,
     bearer_service_pb2_grpc,
     call_service_pb2_grpc,
+    conference_call_service_pb2_grpc,
     conversation_service_pb2_grpc,
     customer_service_pb2_grpc,
     event_service_pb2_grpc,
@@ -49,6 +50,7 @@ class Client:
     messages: "message_service_pb2_grpc.MessageServiceAsyncStub"
     sdk_calls: "sdk_call_service_pb2_grpc.SdkCallServiceAsyncStub"
     video_calls: "video_call_service_pb2_grpc.VideoCallServiceAsyncStub"
+    conference_calls: "conference_call_service_pb2_grpc.ConferenceCallServiceAsyncStub"
     events: "event_service_pb2_grpc.EventServiceAsyncStub"
     deliveries: "webhook_delivery_service_pb2_grpc.WebhookDeliveryServiceAsyncStub"
 
@@ -102,6 +104,7 @@ def client_with(channel: grpc.aio.Channel, *, bearer_id: int, token: str, signin
         messages=message_service_pb2_grpc.MessageServiceStub(channel),
         sdk_calls=sdk_call_service_pb2_grpc.SdkCallServiceStub(channel),
         video_calls=video_call_service_pb2_grpc.VideoCallServiceStub(channel),
+        conference_calls=conference_call_service_pb2_grpc.ConferenceCallServiceStub(channel),
         events=event_service_pb2_grpc.EventServiceStub(channel),
         deliveries=webhook_delivery_service_pb2_grpc.WebhookDeliveryServiceStub(channel),
     )
