@@ -167,6 +167,11 @@ class Settings(DatabaseSettings):
         """How long events stay in the log."""
         return timedelta(days=self.event_retention_days)
 
+    @property
+    def maximum_call_length(self) -> timedelta:
+        """How long a call may last."""
+        return timedelta(minutes=self.maximum_call_minutes)
+
 
 class LocalSettings(BaseSettings):
     """What `python -m server run` is told; it makes the rest of `Settings` itself where the environment does not."""
