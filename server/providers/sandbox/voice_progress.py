@@ -150,7 +150,7 @@ class Teller:
     def complain(self, code: int, message: str, *, url: str | None, call_sid: str | None) -> None:
         """Remember what is wrong, with Twilio's code for it."""
         self._problems.append(Problem(self._clock.now(), code, message, url, call_sid))
-        log.warning("sandbox.voice.problem", code=code, problem=message, call_sid=call_sid)
+        log.warning("sandbox.voice.problem", code=code, call_sid=call_sid)
 
     def ask(self, webhook: Webhook, fields: Mapping[str, str]) -> asyncio.Task[Outcome]:
         """One request, made meanwhile."""

@@ -136,7 +136,9 @@ class Room:
         self._touch(participant)
 
     def announced(self, url: str, participant: Participant | None, *, failure: str | None) -> None:
-        """An announcement was heard to its end, or could not be."""
+        """An announcement was heard to its end, or could not be; of a conference that is over nobody is told."""
+        if self.conference.status is ConferenceStatus.COMPLETED:
+            return
         more = {"AnnounceUrl": url} | ({} if failure is None else {"ReasonAnnouncementFailed": failure})
         self._tell("announcement", "announcement-end" if failure is None else "announcement-fail", participant, more)
 

@@ -4,11 +4,12 @@ import asyncio
 import json
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from server.providers.sandbox.answers import API_VERSION, rfc2822
-from server.providers.sandbox.voice_audio import RATE, Spoken, recording_wav
+from server.providers.sandbox.voice_audio import RATE, Spoken, recording_wav, seconds_of
 from server.providers.sandbox.voice_lines import Ear
 from server.providers.sandbox.voice_progress import Stream, Teller
 from server.providers.sandbox.voice_records import (
@@ -19,7 +20,7 @@ from server.providers.sandbox.voice_records import (
     StatusCallback,
 )
 from server.providers.sandbox.voice_speech import speak
-from server.providers.sandbox.voice_time import Clock
+from server.providers.sandbox.voice_time import Clock, speech_seconds
 
 # Longer silences are cut to this: simulated time may run so fast that what an hour is would fill the disk.
 _SILENCE_KEPT = 10.0
@@ -37,8 +38,6 @@ class Tape:
         self.recording = recording
         self.spoken: list[Spoken] = []
         self._clock = clock
-        # Each text as it sounds.
-        self.samples: dict[str, bytes] = {}
         self._silence_kept = 0.0 if is_trimmed else _SILENCE_KEPT
         self._read_at = clock.reading()
         self._at = 0.0
@@ -49,18 +48,17 @@ class Tape:
         return lambda text: self.hear(text, channel=channel)
 
     def hear(self, text: str, *, channel: int) -> float:
-        """Somebody says something now; answers for how many seconds."""
+        """Somebody says something now; answers for about how many seconds."""
         if channel >= self.recording.channels:
             channel = 0
-        samples = self.samples[text] = self.samples.get(text) or speak(text)
-        lasts = len(samples) / _SAMPLE_BYTES / RATE
+        lasts = speech_seconds(text)
         at = self._position()
         self.spoken.append(Spoken(at, text, channel))
         self._ends[channel] = max(at, self._ends[channel]) + lasts
         return lasts
 
     def seconds(self) -> float:
-        """How long it has become."""
+        """About how long it has become."""
         return max(self._position(), *self._ends)
 
     def _position(self) -> float:
@@ -111,7 +109,10 @@ class Tapes:
         return Tape(recording, clock=self._clock, is_trimmed=is_trimmed)
 
     def stop(self, tape: Tape, *, callback: StatusCallback | None, stream: Stream, is_absent: bool = False) -> None:
-        """End a recording; its file is there a moment later, and none where it is absent. The account is told then."""
+        """End a recording; its file is there a moment later, and none where it is absent. The account is told then.
+
+        Its duration is an estimate until then, and grows where what was said takes longer to speak.
+        """
         recording = tape.recording
         recording.ended = self._clock.now()
         recording.duration = 0 if is_absent else max(1, math.ceil(tape.seconds()))
@@ -162,13 +163,7 @@ class Tapes:
     async def _process(self, tape: Tape, callback: StatusCallback | None, stream: Stream) -> None:
         recording = tape.recording
         await self._clock.sleep(_PROCESSING)
-        wav = await asyncio.to_thread(
-            recording_wav,
-            tape.spoken,
-            seconds=float(recording.duration or 0),
-            channels=recording.channels,
-            speak=tape.samples.__getitem__,
-        )
+        wav = await asyncio.to_thread(_sound, tape.spoken, least=recording.duration or 0, channels=recording.channels)
         if recording.sid not in self._recordings:
             # Deleted before it was there.
             return
@@ -176,6 +171,7 @@ class Tapes:
             self._files[recording.sid] = wav
         else:
             _wav(self._folder, recording.sid).write_bytes(wav)
+        recording.duration = round(seconds_of(wav))
         recording.status = RecordingStatus.COMPLETED
         self._save(recording)
         self._tell(recording, callback, stream)
@@ -207,6 +203,17 @@ class Tapes:
         if recording.conference_sid is not None:
             fields["ConferenceSid"] = recording.conference_sid
         return fields
+
+
+def _sound(spoken: Sequence[Spoken], *, least: int, channels: int) -> bytes:
+    """The file, of whole seconds, in which all is said to its end. Speaking is work: it is done in a thread."""
+    samples = {text: speak(text) for text in {each.text for each in spoken}}
+    ends = [0.0] * channels
+    for each in spoken:
+        lasts = len(samples[each.text]) / _SAMPLE_BYTES / RATE
+        ends[each.channel] = max(each.at, ends[each.channel]) + lasts
+    seconds = max(least, *(math.ceil(end) for end in ends))
+    return recording_wav(spoken, seconds=seconds, channels=channels, speak=samples.__getitem__)
 
 
 def _read(file: Path) -> Recording:

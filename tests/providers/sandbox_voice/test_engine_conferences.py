@@ -208,6 +208,18 @@ async def test_an_announcement_is_heard_to_its_end_or_fails(engine: Engine) -> N
     assert told[5]["ReasonAnnouncementFailed"] == "HTTP retrieval failure: 404"
 
 
+async def test_of_an_announcement_in_a_conference_that_is_over_nobody_is_told(engine: Engine) -> None:
+    moderator, _ = await conferring(engine)
+    sid = engine.exchange.conferences()[0].sid
+    engine.exchange.announce(sid, engine.answers("/announcement", "<Pause length='10'/>"))
+
+    engine.exchange.hang_up(moderator.sid)
+
+    await engine.get("/conference", 6)
+    await engine.settled()
+    assert events(engine)[-1] == ("conference-end", None)
+
+
 def added(engine: Engine, *, phone: Phone, conference: str = "room") -> Participant:
     engine.exchange.phones.put(OTHER_PHONE, phone)
     return engine.exchange.add_participant(

@@ -58,6 +58,17 @@ async def test_a_voicemail_is_recorded_until_silence(engine: Engine) -> None:
     assert loudness(wav)[0] > 1000
 
 
+async def test_a_file_holds_all_that_was_said_though_it_takes_longer_than_was_thought(engine: Engine) -> None:
+    long_words = "Internationalization antidisestablishmentarianism"
+    engine.come_in(engine.answers("/voice", RECORD), phone=Phone(says=(long_words,)))
+
+    thought = (await engine.get("/voicemail"))[0]
+    told = {each["RecordingStatus"]: each for each in await engine.get("/recording", 2)}["completed"]
+
+    assert int(told["RecordingDuration"]) > int(thought["RecordingDuration"]) == 1
+    assert seconds_of(engine.exchange.recording_file(told["RecordingSid"])) == int(told["RecordingDuration"])
+
+
 async def test_a_voicemail_ends_with_a_key(engine: Engine) -> None:
     voice = engine.answers("/voice", "<Record action='/voicemail' timeout='0' finishOnKey='#'/>")
     call = engine.come_in(voice, phone=Phone(says=(MESSAGE,)))
