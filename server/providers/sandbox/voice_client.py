@@ -139,9 +139,13 @@ def call_line(call: Json) -> str:
 
 
 def phone_line(number: str, phone: Json) -> str:
-    """How a phone behaves."""
-    said = [f"{name} {value}" for name, value in phone.items() if name != "greeting" and value not in (None, [], "")]
-    return f"{number}  {', '.join(said)}"
+    """How a phone behaves: who picks up and when, what is pressed and said, and when it hangs up."""
+    parts = [phone["pickup"], f"answers after {phone['answers_after_ms'] / 1000:g} s"]
+    parts += [f"presses {keys or 'nothing'}" for keys in phone["presses"]]
+    parts += [f"says {printable(text)}" for text in phone["says"]]
+    if phone["hangs_up_after_ms"] is not None:
+        parts.append(f"hangs up after {phone['hangs_up_after_ms'] / 1000:g} s")
+    return f"{number}  {', '.join(parts)}"
 
 
 def _ending(call: Json) -> str:
