@@ -1,10 +1,12 @@
 """Staff members' browsers: their tokens, the calls made with them, and what is stored and told of those."""
 
+import json
 from typing import Any
 from uuid import UUID
 
 from commonservices.v1 import call_pb2, call_service_pb2, event_pb2
 from commonservices.v1 import sdk_call_service_pb2 as pb
+from google.api import httpbody_pb2
 from psycopg.rows import scalar_row
 from sqlalchemy import select
 
@@ -38,6 +40,14 @@ async def tokens_of(db: Database) -> list[VoiceTokenRow]:
 async def connect(twilio: Twilio, row: VoiceTokenRow, *, sid: str | None = None, to: str = "", **page: str) -> Script:
     """A browser connects with a token; its page gives parameters of its own."""
     return await twilio.browser(row.identity, sid=sid, to=to, parameters={"voice_token_uuid": str(row.uuid), **page})
+
+
+async def respond(client: Client, **fields: Any) -> Script:
+    """What is to be dialled for a caller of the API."""
+    body = httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(fields).encode())
+    answer = await client.sdk_calls.RespondToSdkCall(body, metadata=client.metadata)
+    assert answer.content_type == "text/xml"
+    return Script(answer.data)
 
 
 async def calls_of(db: Database) -> list[Call]:

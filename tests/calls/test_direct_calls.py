@@ -1,18 +1,15 @@
 """Browsers' calls: made once, to whom and from which number, with what is dialled for them, kept and told."""
 
 import asyncio
-import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from commonservices.v1 import conversation_pb2, conversation_service_pb2
-from google.api import httpbody_pb2
 
 from server.caller import BearerType
 from server.db import Database
-from tests.calls.browsers import calls_of, connect, events_of, get, new_token, only_call, tokens_of
-from tests.calls.twilio import Script, Twilio, call_sid
+from tests.calls.browsers import calls_of, connect, events_of, get, new_token, only_call, respond, tokens_of
+from tests.calls.twilio import Twilio, call_sid
 from tests.clients import CALLBACK_URL, Client
 from tests.conftest import MakeClient
 from tests.factories import RECEIVER, SENDER, SERVICE_SID, create_message, make_messaging_service
@@ -20,14 +17,6 @@ from tests.messages.support import count
 
 SECOND_SENDER = "+12065550101"
 OTHER_CONTACT = "+12065550191"
-
-
-async def respond(client: Client, **fields: Any) -> Script:
-    """What is to be dialled for a caller of the API."""
-    body = httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(fields).encode())
-    answer = await client.sdk_calls.RespondToSdkCall(body, metadata=client.metadata)
-    assert answer.content_type == "text/xml"
-    return Script(answer.data)
 
 
 async def conversation_of(
