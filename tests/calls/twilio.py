@@ -24,6 +24,7 @@ CALLS_PATH = "/api/v1/twilio_calls"
 
 _GOLDEN = Path(__file__).parent.parent / "golden" / "calls"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_IDENTITY = re.compile(r"staff_[0-9a-f]{32}")
 _SIDS = itertools.count(1)
 
 # The RPC of each path that is posted to about a call that is under way.
@@ -83,7 +84,7 @@ class Script:
 
 
 def _canonical(document: str) -> str:
-    return _UUID.sub("UUID", ET.canonicalize(document, strip_text=True))
+    return _IDENTITY.sub("STAFF", _UUID.sub("UUID", ET.canonicalize(document, strip_text=True)))
 
 
 class Twilio:
