@@ -35,15 +35,17 @@ from server.providers.sandbox.voice_records import (
 )
 from server.providers.sandbox.voice_rooms import ADD_FAILED, HUNG_UP, UPDATED, Room, Rooms, Seat
 from server.providers.sandbox.voice_scenario import MockedOrder
+from server.providers.sandbox.voice_speech import speak
 from server.providers.sandbox.voice_switchboard import Switchboard
-from server.providers.sandbox.voice_tapes import Tapes
+from server.providers.sandbox.voice_tapes import Speak, Tapes
 from server.providers.sandbox.voice_time import Clock
 
 
 class Exchange:
     """All calls of one account. `second` is how long a simulated second of ringing, pausing and speaking really takes.
 
-    `phones` says how those who are called behave. Made inside a running event loop.
+    `phones` says how those who are called behave, `speak` how their words sound in recordings. Made inside a running
+    event loop.
     """
 
     def __init__(
@@ -54,13 +56,14 @@ class Exchange:
         second: timedelta,
         now: Callable[[], datetime],
         data_dir: Path | None = None,
+        speak: Speak = speak,
     ) -> None:
         self.phones = Phones()
         self._clock = Clock(second, now=now)
         self._teller = Teller(callbacks, self._clock, account_sid=account_sid)
         self._switchboard = Switchboard(self.phones, teller=self._teller, clock=self._clock)
         folder = None if data_dir is None else data_dir / "recordings"
-        self._tapes = Tapes(self._teller, self._clock, folder=folder)
+        self._tapes = Tapes(self._teller, self._clock, folder=folder, speak=speak)
         self._rooms = Rooms(teller=self._teller, tapes=self._tapes, clock=self._clock)
         dialler = Dialler(self._switchboard, self._rooms, self._tapes, teller=self._teller)
         self._interpreter = Interpreter(dialler, self._tapes, teller=self._teller, clock=self._clock)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from server.providers.sandbox.voice_records import (
     RecordingStatus,
     StatusCallback,
 )
-from server.providers.sandbox.voice_speech import speak
 from server.providers.sandbox.voice_time import Clock, speech_seconds
+
+# Makes samples of words, as `voice_audio.hum` does.
+Speak = Callable[[str], bytes]
 
 # Longer silences are cut to this: simulated time may run so fast that what an hour is would fill the disk.
 _SILENCE_KEPT = 10.0
@@ -71,10 +73,11 @@ class Tape:
 class Tapes:
     """All recordings. With a folder they and their files are kept in it, and are there again after a restart."""
 
-    def __init__(self, teller: Teller, clock: Clock, *, folder: Path | None) -> None:
+    def __init__(self, teller: Teller, clock: Clock, *, folder: Path | None, speak: Speak) -> None:
         self._teller = teller
         self._clock = clock
         self._folder = folder
+        self._speak = speak
         self._recordings: dict[str, Recording] = {}
         self._files: dict[str, bytes] = {}
         if folder is not None:
@@ -163,7 +166,9 @@ class Tapes:
     async def _process(self, tape: Tape, callback: StatusCallback | None, stream: Stream) -> None:
         recording = tape.recording
         await self._clock.sleep(_PROCESSING)
-        wav = await asyncio.to_thread(_sound, tape.spoken, least=recording.duration or 0, channels=recording.channels)
+        wav = await asyncio.to_thread(
+            _sound, tape.spoken, least=recording.duration or 0, channels=recording.channels, speak=self._speak
+        )
         if recording.sid not in self._recordings:
             # Deleted before it was there.
             return
@@ -205,7 +210,7 @@ class Tapes:
         return fields
 
 
-def _sound(spoken: Sequence[Spoken], *, least: int, channels: int) -> bytes:
+def _sound(spoken: Sequence[Spoken], *, least: int, channels: int, speak: Speak) -> bytes:
     """The file, of whole seconds, in which all is said to its end. Speaking is work: it is done in a thread."""
     samples = {text: speak(text) for text in {each.text for each in spoken}}
     ends = [0.0] * channels

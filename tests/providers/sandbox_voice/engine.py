@@ -1,4 +1,7 @@
-"""An exchange of calls, and the account's server that it asks, over real sockets; a second passes in milliseconds."""
+"""An exchange of calls, and the account's server that it asks, over real sockets; a second passes in milliseconds.
+
+Phones hum: the voice that they have elsewhere takes seconds to load.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,9 +16,10 @@ from aiohttp import web
 from twilio.request_validator import RequestValidator
 
 from server.providers.sandbox.callbacks import CallbackSender
+from server.providers.sandbox.voice_audio import hum
 from server.providers.sandbox.voice_exchange import Exchange
 from server.providers.sandbox.voice_phones import Phone
-from server.providers.sandbox.voice_records import Call, StatusCallback, Webhook
+from server.providers.sandbox.voice_records import Call, Recording, RecordingStatus, StatusCallback, Webhook
 from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, PATIENCE, listening
 
 SECOND = timedelta(milliseconds=5)
@@ -94,6 +98,14 @@ class Engine:
                 await asyncio.sleep(0.001)
         return call
 
+    async def recorded(self) -> Recording:
+        """The newest recording, once its file is there."""
+        async with asyncio.timeout(PATIENCE):
+            while not any(each.status is RecordingStatus.COMPLETED for each in self.exchange.recordings()):
+                assert all(each.status is not RecordingStatus.ABSENT for each in self.exchange.recordings())
+                await asyncio.sleep(0.001)
+        return self.exchange.recordings()[0]
+
     async def settled(self) -> None:
         """Once what is under way has had time to come, where a test says that nothing comes."""
         await asyncio.sleep(0.1)
@@ -122,7 +134,12 @@ async def running_engine(*, second: timedelta = SECOND, data_dir: Path | None = 
     """An exchange and the account's server."""
     callbacks = CallbackSender(auth_token=AUTH_TOKEN)
     exchange = Exchange(
-        account_sid=ACCOUNT_SID, callbacks=callbacks, second=second, now=lambda: datetime.now(UTC), data_dir=data_dir
+        account_sid=ACCOUNT_SID,
+        callbacks=callbacks,
+        second=second,
+        now=lambda: datetime.now(UTC),
+        data_dir=data_dir,
+        speak=hum,
     )
     engine = Engine(exchange)
     app = web.Application()

@@ -148,7 +148,7 @@ async def test_a_redirected_child_goes_on_by_itself(engine: Engine) -> None:
 
 
 async def test_detection_on_a_number_is_told_apart(engine: Engine) -> None:
-    engine.exchange.phones.put(OTHER_PHONE, Phone(Pickup.MACHINE, hangs_up_after_ms=9_000))
+    engine.exchange.phones.put(OTHER_PHONE, Phone(Pickup.MACHINE, hangs_up_after_ms=60_000))
     dial = f"""<Dial><Number machineDetection='Enable' amdStatusCallback='/amd' statusCallback='/progress'
         statusCallbackEvent='{EVENTS}'>{OTHER_PHONE}</Number></Dial>"""
 

@@ -25,7 +25,9 @@ async def test_an_empty_answer_ends_a_call(engine: Engine) -> None:
 
     await engine.until(call)
 
-    assert call.duration == 1
+    assert call.started is not None
+    assert call.duration is not None
+    assert call.duration >= 1
 
 
 @pytest.mark.parametrize(("reason", "status"), [("busy", "busy"), ("rejected", "no-answer")])
