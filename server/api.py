@@ -15,6 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server import tables  # noqa: F401 - rows refer to rows of all of them
 from server.accounts.authentication import Authentication
 from server.accounts.service import ApiKeyService, BearerService
+from server.calls.call_service import CallService, VoicemailService
+from server.calls.conference_service import ConferenceCallService
+from server.calls.parts import CallParts
+from server.calls.sdk_service import SdkCallService
+from server.calls.twilio_call_service import TwilioCallService
 from server.config import Settings
 from server.conversations import participants
 from server.conversations.participant_service import ParticipantService
@@ -95,6 +100,17 @@ async def _end_of_bearer(tx: AsyncSession, bearer_id: int) -> None:
     await participants.end_pairings_of_bearer(tx, bearer_id)
 
 
+def _call_parts(p: _Parts) -> CallParts:
+    return CallParts(
+        db=p.db,
+        notifications=p.notifications,
+        storage=p.storage,
+        scripts=registry.call_scripts(p.settings),
+        unknown_caller_answer=p.settings.unknown_caller_answer,
+        time_limit=p.settings.maximum_call_length,
+    )
+
+
 # The module that the service is generated in, its name, and how it is made.
 _SERVICES: tuple[tuple[str, str, Callable[[_Parts], object]], ...] = (
     ("api_key_service", "ApiKeyService", lambda p: ApiKeyService(p.db, p.cipher)),
@@ -114,6 +130,20 @@ _SERVICES: tuple[tuple[str, str, Callable[[_Parts], object]], ...] = (
         "BearerService",
         lambda p: BearerService(p.db, p.cipher, enable_endpoint=endpoints.enable, end_of_bearer=_end_of_bearer),
     ),
+    ("call_service", "CallService", lambda p: CallService(p.db, p.storage)),
+    ("call_service", "VoicemailService", lambda p: VoicemailService(p.db, p.storage)),
+    (
+        "conference_call_service",
+        "ConferenceCallService",
+        lambda p: ConferenceCallService(
+            p.db,
+            p.notifications,
+            p.cipher,
+            p.storage,
+            welcome_message=p.settings.conference_welcome_message,
+            time_limit=p.settings.maximum_call_length,
+        ),
+    ),
     ("conversation_service", "ConversationService", lambda p: ConversationService(p.db, p.cipher)),
     ("conversation_service", "ParticipantService", lambda p: ParticipantService(p.db)),
     ("customer_service", "CustomerService", lambda p: CustomerService(p.db, p.cipher)),
@@ -130,7 +160,24 @@ _SERVICES: tuple[tuple[str, str, Callable[[_Parts], object]], ...] = (
         "MessagingServiceService",
         lambda p: MessagingServiceService(p.db, p.cipher, providers=registry.message_providers(p.settings)),
     ),
+    (
+        "sdk_call_service",
+        "SdkCallService",
+        lambda p: SdkCallService(
+            _call_parts(p),
+            registry.voice_callback_reader(p.settings),
+            registry.voice_tokens(p.settings),
+            public_base_url=p.settings.public_base_url,
+        ),
+    ),
     ("status_service", "StatusService", lambda p: StatusService(p.db)),
+    (
+        "twilio_call_service",
+        "TwilioCallService",
+        lambda p: TwilioCallService(
+            _call_parts(p), registry.voice_callback_reader(p.settings), public_base_url=p.settings.public_base_url
+        ),
+    ),
     (
         "twilio_request_service",
         "TwilioRequestService",
