@@ -1,4 +1,4 @@
-"""The sandbox put together: three vendors' REST and the control API on one port, and what stands before Twilio's."""
+"""The sandbox put together: four vendors' REST and the control API on one port, and what stands before Twilio's."""
 
 import asyncio
 import json
@@ -36,6 +36,7 @@ from server.providers.sandbox.records import AskedFor
 from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH, SandboxSettings
 from server.providers.sandbox.texts import MAX_REQUEST_BYTES, Texts
 from server.providers.sandbox.voice_app import Voice
+from server.providers.sandbox.voicebase import VOICEBASE_PREFIX, NoVoiceBase, VoiceBase
 from server.providers.sandbox.zoom_answers import DOWNLOAD_PREFIX, ZOOM_PREFIX
 from server.providers.sandbox.zoom_app import Zoom
 from server.providers.sandbox.zoom_control import NoZoom, ZoomControl
@@ -59,12 +60,17 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
     delivery = Delivery(carrier, callbacks, step_delay=settings.step_delay, bandwidth=bandwidth_callbacks)
     zoom = None if settings.zoom is None else Zoom(carrier, settings, settings.zoom)
     voice = Voice(carrier, callbacks, settings, now=now)
+    voicebase = None if settings.voicebase_token is None else VoiceBase(carrier, settings, settings.voicebase_token)
 
     async def run_delivery(_: web.Application) -> AsyncIterator[None]:
         delivery.resume()
         if zoom is not None:
             zoom.resume()
+        if voicebase is not None:
+            voicebase.resume()
         yield
+        if voicebase is not None:
+            await voicebase.aclose()
         if zoom is not None:
             await zoom.aclose()
         await voice.exchange.aclose()
@@ -84,7 +90,7 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
         PhoneNumbers(carrier),
         Lookups(carrier),
         MessagingServices(carrier),
-        control.Control(carrier, delivery, voice.exchange, bandwidth=account, zoom=zoom),
+        control.Control(carrier, delivery, voice.exchange, bandwidth=account, zoom=zoom, voicebase=voicebase),
         NoZoom() if zoom is None else ZoomControl(zoom, base_url=settings.base_url),
         Texts(
             carrier,
@@ -101,6 +107,10 @@ def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -
         app.add_subapp(BANDWIDTH_PREFIX, make_bandwidth_app(carrier, delivery, account, tokens))
     if zoom is not None:
         zoom.mount(app)
+    if voicebase is None:
+        app.add_routes(NoVoiceBase().routes())
+    else:
+        voicebase.mount(app)
     app.cleanup_ctx.append(run_delivery)
     return app
 
@@ -133,8 +143,8 @@ def _is_control(request: web.Request) -> bool:
 
 
 def _is_twilios(request: web.Request) -> bool:
-    """Bandwidth's are answered below its own gate, and tokens without one; Zoom's below its."""
-    others = (BANDWIDTH_PREFIX, BANDWIDTH_TOKEN_PATH, ZOOM_PREFIX, DOWNLOAD_PREFIX)
+    """Bandwidth's are answered below its own gate, and tokens without one; Zoom's and VoiceBase's below theirs."""
+    others = (BANDWIDTH_PREFIX, BANDWIDTH_TOKEN_PATH, ZOOM_PREFIX, DOWNLOAD_PREFIX, VOICEBASE_PREFIX)
     return not _is_control(request) and not request.path.startswith(others)
 
 

@@ -20,6 +20,7 @@ PUT    /sandbox/services/{sid}         {"advanced_opt_out"}: whether keywords ar
 POST   /sandbox/reset                  forget everything
        /sandbox/video/…                 people in sessions of Zoom's Video SDK; see `zoom_control.py`
        /sandbox/calls, phones, clients, conferences, problems    calls and who is on them; see `voice_control.py`
+       /sandbox/voicebase               how recordings become transcripts; see `voicebase.py`
 """
 
 from dataclasses import asdict
@@ -37,6 +38,7 @@ from server.providers.sandbox.records import Handset, Message, PhoneNumber
 from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_NUMBERS, BandwidthAccount
 from server.providers.sandbox.validity import is_phone_number
 from server.providers.sandbox.voice_exchange import Exchange
+from server.providers.sandbox.voicebase import VoiceBase
 from server.providers.sandbox.zoom_app import Zoom
 
 PREFIX = "/sandbox/"
@@ -55,12 +57,14 @@ class Control:
         *,
         bandwidth: BandwidthAccount | None,
         zoom: Zoom | None,
+        voicebase: VoiceBase | None,
     ) -> None:
         self._carrier = carrier
         self._delivery = delivery
         self._exchange = exchange
         self._bandwidth = bandwidth
         self._zoom = zoom
+        self._voicebase = voicebase
 
     def routes(self) -> list[web.RouteDef]:
         """Where it lives."""
@@ -215,6 +219,8 @@ class Control:
         and services."""
         if self._zoom is not None:
             await self._zoom.reset()
+        if self._voicebase is not None:
+            await self._voicebase.reset()
         await self._exchange.reset()
         await self._delivery.aclose()
         self._carrier.reset()

@@ -1,10 +1,14 @@
-"""What a recording sounds like: WAV files of telephone quality, from what was said in a call and when."""
+"""What a recording sounds like: WAV files of telephone quality, from what was said in a call and when.
 
+A chunk `said` after the sound, which players leave alone, has the words: the sandbox's transcriber need not hear.
+"""
+
+import json
 import math
 import wave
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Final
 from zlib import crc32
@@ -12,6 +16,9 @@ from zlib import crc32
 # Samples in a second, each 16 bits.
 RATE: Final = 8000
 _SAMPLE_BYTES = 2
+_SAID = b"said"
+_RIFF_BYTES = 12
+_CHUNK_HEADER_BYTES = 8
 
 # How long a word lasts of which nothing but its letters are known, the pause after it included.
 _LETTER_SECONDS = 0.06
@@ -27,6 +34,16 @@ class Spoken:
     at: float
     text: str
     channel: int = 0
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What a file has from one of its seconds to another."""
+
+    start: float
+    end: float
+    text: str
+    channel: int
 
 
 def hum(text: str) -> bytes:
@@ -52,13 +69,29 @@ def recording_wav(
     samples = round(seconds * RATE)
     heard = [array("h", bytes(samples * _SAMPLE_BYTES)) for _ in range(channels)]
     free = [0] * channels
+    passages = []
     for each in sorted(spoken, key=lambda each: each.at):
         words = array("h", speak(each.text))
         start = max(round(each.at * RATE), free[each.channel])
         cut = words[: max(samples - start, 0)]
         heard[each.channel][start : start + len(cut)] = cut
         free[each.channel] = start + len(words)
-    return _wav(heard)
+        if cut:
+            passages.append(Passage(start / RATE, (start + len(cut)) / RATE, each.text, each.channel))
+    said = json.dumps([asdict(passage) for passage in passages]).encode()
+    return _with_chunk(_wav(heard), _SAID, said)
+
+
+def passages_of(wav: bytes) -> list[Passage] | None:
+    """What a file of the sandbox's says, None of any other."""
+    at = _RIFF_BYTES
+    while at + _CHUNK_HEADER_BYTES <= len(wav):
+        name, size = wav[at : at + 4], int.from_bytes(wav[at + 4 : at + 8], "little")
+        at += _CHUNK_HEADER_BYTES
+        if name == _SAID:
+            return [Passage(**each) for each in json.loads(wav[at : at + size])]
+        at += size + size % 2
+    return None
 
 
 def seconds_of(wav: bytes) -> float:
@@ -78,3 +111,10 @@ def _wav(heard: "list[array[int]]") -> bytes:
         file.setframerate(RATE)
         file.writeframes(frames.tobytes())
     return written.getvalue()
+
+
+def _with_chunk(wav: bytes, name: bytes, content: bytes) -> bytes:
+    """A file with one more chunk at its end; chunks have even lengths, and the file says its own."""
+    chunk = name + len(content).to_bytes(4, "little") + content + bytes(len(content) % 2)
+    length = len(wav) + len(chunk) - _CHUNK_HEADER_BYTES
+    return wav[:4] + length.to_bytes(4, "little") + wav[8:] + chunk

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.providers.sandbox.voice_audio import RATE, Spoken, hum, recording_wav, seconds_of
+from server.providers.sandbox.voice_audio import RATE, Passage, Spoken, hum, passages_of, recording_wav, seconds_of
 
 
 def channels_of(wav: bytes) -> "list[array[int]]":
@@ -63,3 +63,17 @@ def test_another_voice_is_heard() -> None:
 )
 def test_file_lasts_as_long_as_the_recording(seconds: float, spoken: list[Spoken]) -> None:
     assert seconds_of(recording_wav(spoken, seconds=seconds, channels=2)) == pytest.approx(seconds, abs=1 / RATE)
+
+
+def test_file_says_what_is_heard_in_it_and_when() -> None:
+    wav = recording_wav([Spoken(0.5, "hello", channel=1), Spoken(9, "late")], seconds=2, channels=2)
+
+    (passage,) = passages_of(wav) or []
+
+    assert passage == Passage(0.5, 0.5 + len(hum("hello")) / 2 / RATE, "hello", 1)
+    assert int.from_bytes(wav[4:8], "little") == len(wav) - 8
+
+
+@given(st.binary(max_size=200))
+def test_any_other_file_says_nothing(content: bytes) -> None:
+    assert passages_of(b"RIFF____WAVEdata" + len(content).to_bytes(4, "little") + content) is None
