@@ -139,7 +139,7 @@ class TranscriptWorker:
         try:
             answer = await self._ask(claim)
         except TranscriptionFailed as failure:
-            return await self._fail(claim, str(failure))
+            return await self._fail(claim, _described(str(failure)))
         except _TooLarge:
             return await self._fail(
                 claim, f"The recording is larger than {self._max_audio_bytes} bytes, and was not transcribed."
@@ -221,9 +221,8 @@ async def receive_transcript(
     if report.transcript is None and found.media_id not in (None, report.media_id):
         log.warning("transcript.of_another_submission", transcript_id=found.id, media_id=report.media_id)
         return
-    change = partial(
-        _settle, transcript_id=found.id, attempts=None, transcript=report.transcript, failure=report.failure
-    )
+    failure = _described(report.failure or "the service does not say why")
+    change = partial(_settle, transcript_id=found.id, attempts=None, transcript=report.transcript, failure=failure)
     await change_call(db, notifications, storage, call_id=found.call_id, change=change)
 
 
@@ -248,5 +247,10 @@ async def _settle(
         row.error_description = None
     elif transcript is None and not is_settled:
         row.internal_status = "failed"
-        row.error_description = failure or "The transcription service does not say why."
+        row.error_description = failure
     row.due_at = None
+
+
+def _described(why: str) -> str:
+    """What a service says of a failure, as the call shows it."""
+    return f"The recording was not transcribed: {why.rstrip('.')}."

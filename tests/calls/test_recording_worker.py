@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import hypothesis
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.calls.leases import GIVE_UP_AFTER, LEAST_ATTEMPTS
 from server.calls.parts import CallParts
@@ -47,6 +50,10 @@ from tests.messages.support import until
 
 # Makes a worker, which stores where it is told.
 MakeWorker = Callable[..., RecordingWorker]
+
+any_order = hypothesis.settings(
+    max_examples=30, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
 
 ACCOUNT = "AC" + "1" * 32
 PASSWORD = "the-auth-token"
@@ -541,6 +548,34 @@ async def test_worker_may_be_cancelled_at_any_moment(
     assert [row["internal_status"] for row in await recordings(db)] == ["stored"]
     assert len(await transcripts(db)) == 1
     assert await told(db, call) == ["finished", "recorded"]
+
+
+@any_order
+@given(order=st.permutations(["in-progress", "completed", "completed", "failed", "worker", "worker"]))
+async def test_whatever_the_order_of_reports_and_workers_the_recording_is_stored_once(
+    parts: CallParts,
+    client: Client,
+    vendor: Vendor,
+    make_worker: MakeWorker,
+    db: Database,
+    order: list[str],
+) -> None:
+    call, recording_sid = await make_return_call(db, client), sid("RE")
+    for step in order:
+        if step == "worker":
+            await make_worker().step()
+        else:
+            told_of = report(call, step, recording_sid=recording_sid, url=vendor.urls("a")[0])
+            await receive_voicemail(parts, told_of)
+    while await make_worker().step():
+        pass
+
+    [row] = [each for each in await recordings(db) if each["call_id"] == call.id]
+    assert (row["internal_status"], row["provider_status"], row["due_at"]) == ("stored", "completed", None)
+    events = await events_of(db, call.uuid)
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert [event.call.internal_status for event in events].count("recorded") == 1
+    assert events[-1].call.voicemail.internal_status == "recorded"
 
 
 class Refusing(FolderStorage):

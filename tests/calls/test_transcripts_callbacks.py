@@ -114,7 +114,7 @@ async def test_failure_comes_by_callback(
 
     found = await shown(db, storage, call)
     assert (found.internal_status, found.error_code) == ("recorded", "TRANSCRIPTION_FAILED")
-    assert found.error_description == "No speech was found."
+    assert found.error_description == "The recording was not transcribed: No speech was found."
 
 
 async def test_failure_of_another_submission_is_none_of_the_one_that_is_waited_for(

@@ -155,7 +155,7 @@ async def test_submitted_recording_is_asked_about_after_a_while(
 async def test_failure_is_told(
     call: CallRow, worker: TranscriptWorker, service: Service, db: Database, storage: Storage, submitted: bool
 ) -> None:
-    failure = TranscriptionFailed("The language is none that is understood.")
+    failure = TranscriptionFailed("the language is not understood")
     service.answer, service.later = (Submitted("media-1"), failure) if submitted else (failure, None)
 
     await worker.step()
@@ -169,7 +169,7 @@ async def test_failure_is_told(
         assert (found.internal_status, found.error_code, found.error_description) == (
             "recorded",
             "TRANSCRIPTION_FAILED",
-            "The language is none that is understood.",
+            "The recording was not transcribed: the language is not understood.",
         )
         assert found.recording_url
     assert await told(db, call) == ["finished", "recorded", "recorded"]
