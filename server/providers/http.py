@@ -29,7 +29,7 @@ def open_session(*, connections: int, timeout: timedelta, longest: timedelta | N
     nobody whose file goes on arriving longer than that."""
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(
-            total=(longest or timeout).total_seconds() + _CONNECT_SECONDS,
+            total=(longest or timeout + timedelta(seconds=_CONNECT_SECONDS)).total_seconds(),
             connect=_CONNECT_SECONDS,
             sock_read=timeout.total_seconds(),
         ),

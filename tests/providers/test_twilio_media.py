@@ -1,7 +1,7 @@
 """Fetching media from Twilio: who gets the credentials, where it leads, and what came of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -11,38 +11,13 @@ from aiohttp import web
 
 from server.providers.ports import Media, MediaRefused, ProviderUnavailable
 from server.providers.twilio.media import TwilioMediaFetcher
-from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, closed_port_url, listening, twilio_account
+from tests.providers.file_server import breaking_off, file, running, status
+from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, closed_port_url, twilio_account
 
 PATH = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/MM1/Media/ME1"
 BASIC = aiohttp.encode_basic_auth(ACCOUNT_SID, AUTH_TOKEN)
 LIMIT = 1000
 PATIENT = timedelta(seconds=5)
-
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Server:
-    """A server that answers every request as it is told, and keeps what came."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.base_url = ""
-        self.came: list[tuple[str, str | None]] = []
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.came.append((request.path, request.headers.get("Authorization")))
-        return await self.answer(request)
-
-
-@asynccontextmanager
-async def running(answer: Answer) -> AsyncIterator[Server]:
-    """A server on a port of its own."""
-    server = Server(answer)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    async with listening(app) as base_url:
-        server.base_url = base_url
-        yield server
 
 
 @asynccontextmanager
@@ -53,24 +28,6 @@ async def fetching(base_url: str | None, *, patience: timedelta = PATIENT) -> As
         yield fetcher
     finally:
         await fetcher.aclose()
-
-
-def file(data: bytes, content_type: str = "image/png") -> Answer:
-    """The file itself."""
-
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        return web.Response(body=data, headers={"Content-Type": content_type})
-
-    return answer
-
-
-def status(code: int, **headers: str) -> Answer:
-    """No file."""
-
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        return web.Response(status=code, headers={name.replace("_", "-"): value for name, value in headers.items()})
-
-    return answer
 
 
 async def fetch(base_url: str, url: str | None = None, *, patience: timedelta = PATIENT) -> Media:
@@ -213,14 +170,6 @@ async def test_silence_may_pass() -> None:
 
 
 async def test_file_that_breaks_off_may_come_whole_later() -> None:
-    async def broken(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "image/png", "Content-Length": "100"})
-        await response.prepare(request)
-        await response.write(b"half")
-        assert request.transport is not None
-        request.transport.abort()
-        return response
-
-    async with running(broken) as twilio:
+    async with running(breaking_off) as twilio:
         with pytest.raises(ProviderUnavailable):
             await fetch(twilio.base_url)
