@@ -53,7 +53,8 @@ async def test_a_base_url_stands_for_all_of_twilios_hosts() -> None:
 
 def test_reading_callbacks_loads_no_http_client() -> None:
     program = (
-        "import sys, server.providers.registry, server.providers.twilio.callback, server.providers.twilio.inbound;"
+        "import sys, server.providers.registry, server.providers.twilio.callback, server.providers.twilio.inbound,"
+        " server.providers.twilio.voice_callbacks, server.providers.twilio.twiml, server.providers.twilio.voice_tokens;"
         " sys.exit(bool({'aiohttp', 'twilio.rest'} & set(sys.modules)))"
     )
 
