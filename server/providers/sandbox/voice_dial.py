@@ -208,6 +208,7 @@ class _Connection:
 
     async def _connect(self, answered: Line) -> None:
         self._is_heard = not answered.over.done()
+        self._caller.pick_up()
         if self._dial.record.startswith("record-from-answer"):
             self._record()
         if self._tape is not None:

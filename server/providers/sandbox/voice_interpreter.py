@@ -92,7 +92,7 @@ class Interpreter:
             except TwimlInvalid as error:
                 url = document.url if isinstance(document, Webhook) else None
                 self._teller.complain(error.code, str(error), url=url, call_sid=line.call.sid)
-                self._pick_up(line)
+                line.pick_up()
                 following = None
         line.finish(CallStatus.COMPLETED)
 
@@ -140,12 +140,12 @@ class Interpreter:
             return absolute
 
         for verb in await self.fetch(line, document, following.fields):
-            if not isinstance(verb, Pause | Reject):
-                self._pick_up(line)
+            if not _leaves_it_ringing(verb):
+                line.pick_up()
             after = await self._do(line, verb, resolve)
             if after is not None:
                 return after
-        self._pick_up(line)
+        line.pick_up()
         return None
 
     async def _do(self, line: Line, verb: Verb, resolve: Callable[[str], str]) -> _Next | None:
@@ -256,11 +256,6 @@ class Interpreter:
             if line.key_pressed.done() and (key := line.take_key()) in record.finish_on_key:
                 return key
 
-    def _pick_up(self, line: Line) -> None:
-        """A call that comes in is answered by the first verb that is not <Pause> or <Reject>."""
-        if not line.answered.done() and not line.call.is_over:
-            line.answer()
-
 
 class _Speech:
     """Until when somebody speaks."""
@@ -300,6 +295,13 @@ def _name(noun: Noun) -> str:
             return f"client:{noun.identity}"
         case Conference():
             return f"conference {noun.name}"
+
+
+def _leaves_it_ringing(verb: Verb) -> bool:
+    """Whether a verb does not answer a call that comes in; with `answerOnBridge` whoever is dialled does."""
+    if isinstance(verb, Dial):
+        return verb.answer_on_bridge and not isinstance(verb.nouns[0], Conference)
+    return isinstance(verb, Pause | Reject)
 
 
 def _seconds(prompt: Prompt) -> float | None:

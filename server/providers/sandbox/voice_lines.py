@@ -69,6 +69,11 @@ class Line:
         self.answered.set_result(None)
         self._tell()
 
+    def pick_up(self) -> None:
+        """Answer a call that comes in, where that was not done."""
+        if not self.answered.done() and not self.call.is_over:
+            self.answer()
+
     def finish(self, unanswered: CallStatus) -> None:
         """It is over: completed where it was answered, else as is said here. One that is over stays as it is."""
         call = self.call

@@ -241,16 +241,17 @@ class Rooms:
         self._tapes = tapes
         self._clock = clock
         self._rooms: dict[str, Room] = {}
+        self._newest_named: dict[str, Room] = {}
 
     def named(self, name: str, entry: Entry, *, base_url: str, callbacks: Callbacks) -> Room:
         """The conference of that name that lasts, else a new one, for which this entry says what is told of it."""
-        for room in reversed(self._rooms.values()):
-            if room.conference.friendly_name == name and room.conference.status is not ConferenceStatus.COMPLETED:
-                return room
+        room = self._newest_named.get(name)
+        if room is not None and room.conference.status is not ConferenceStatus.COMPLETED:
+            return room
         now = self._clock.now()
         conference = Conference(f"CF{secrets.token_hex(16)}", name, created=now, updated=now, base_url=base_url)
         room = Room(conference, entry, teller=self._teller, tapes=self._tapes, clock=self._clock, callbacks=callbacks)
-        self._rooms[conference.sid] = room
+        self._rooms[conference.sid] = self._newest_named[name] = room
         return room
 
     def room(self, sid: str) -> Room:
@@ -281,6 +282,7 @@ class Rooms:
     def clear(self) -> None:
         """Forget all."""
         self._rooms.clear()
+        self._newest_named.clear()
 
 
 def _word(value: bool) -> str:

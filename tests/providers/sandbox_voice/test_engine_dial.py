@@ -65,6 +65,29 @@ async def test_without_an_action_the_caller_goes_on_with_the_next_verb(engine: E
     assert (await engine.get("/after"))[0]["CallStatus"] == "in-progress"
 
 
+async def test_a_caller_hears_it_ring_until_whoever_is_dialled_answers_where_that_is_asked_for(engine: Engine) -> None:
+    engine.exchange.phones.put(OTHER_PHONE, Phone(answers_after_ms=40_000, hangs_up_after_ms=20_000))
+    dial = f"<Dial answerOnBridge='true' timeout='600' action='/done'>{OTHER_PHONE}</Dial>"
+
+    call = engine.come_in(engine.answers("/voice", dial))
+
+    assert (await engine.get("/done"))[0]["CallStatus"] == "in-progress"
+    child = child_of(engine, call)
+    assert call.started is not None
+    assert child.started is not None
+    assert call.started >= child.started > call.created + 0.1
+
+
+async def test_a_caller_whom_nobody_answered_still_rings_for_the_action(engine: Engine) -> None:
+    engine.exchange.phones.put(OTHER_PHONE, Phone(Pickup.BUSY))
+    dial = f"<Dial answerOnBridge='true' action='/done'>{OTHER_PHONE}</Dial>"
+
+    call = engine.come_in(engine.answers("/voice", dial))
+
+    assert (await engine.get("/done"))[0]["CallStatus"] == "ringing"
+    await engine.until(call)
+
+
 async def test_the_first_of_several_who_answers_is_connected_and_the_others_stop_ringing(engine: Engine) -> None:
     engine.exchange.phones.put("client:staff", Phone(answers_after_ms=4_000, hangs_up_after_ms=3_000))
     engine.exchange.phones.put(OTHER_PHONE, Phone(Pickup.NO_ANSWER))
