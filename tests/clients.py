@@ -45,6 +45,7 @@ class Client:
     messaging_services: "messaging_service_service_pb2_grpc.MessagingServiceServiceAsyncStub"
     customers: "customer_service_pb2_grpc.CustomerServiceAsyncStub"
     calls: "call_service_pb2_grpc.CallServiceAsyncStub"
+    voicemails: "call_service_pb2_grpc.VoicemailServiceAsyncStub"
     conversations: "conversation_service_pb2_grpc.ConversationServiceAsyncStub"
     participants: "conversation_service_pb2_grpc.ParticipantServiceAsyncStub"
     messages: "message_service_pb2_grpc.MessageServiceAsyncStub"
@@ -99,6 +100,7 @@ def client_with(channel: grpc.aio.Channel, *, bearer_id: int, token: str, signin
         messaging_services=messaging_service_service_pb2_grpc.MessagingServiceServiceStub(channel),
         customers=customer_service_pb2_grpc.CustomerServiceStub(channel),
         calls=call_service_pb2_grpc.CallServiceStub(channel),
+        voicemails=call_service_pb2_grpc.VoicemailServiceStub(channel),
         conversations=conversation_service_pb2_grpc.ConversationServiceStub(channel),
         participants=conversation_service_pb2_grpc.ParticipantServiceStub(channel),
         messages=message_service_pb2_grpc.MessageServiceStub(channel),
