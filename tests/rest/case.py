@@ -1,5 +1,6 @@
 """Cases of the API in YAML, each asked through REST and, as the http rules of the .proto files translate it, gRPC."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -12,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import aiohttp
 import grpc.aio
 import yaml
+from google.api import httpbody_pb2
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -30,8 +32,11 @@ PATTERNS = {
     "<token>": re.compile(r"csk_[\w-]{43}"),
     "<prefix>": re.compile(r"csk_[\w-]{6}"),
     "<secret>": re.compile(r"whsec_\S+"),
+    "<identity>": re.compile(r"staff_[0-9a-f]{32}"),
     "<jwt>": re.compile(r"eyJ[\w-]+\.eyJ[\w-]+\.[\w-]{43}"),
 }
+
+_XML = "text/xml"
 
 _IDS = frozenset({"id", "bearer_id", "video_call_id"})
 
@@ -65,6 +70,8 @@ class Step:
     expect: Json = None
     absent: Sequence[str] = ()
     golden: str | None = None
+    # Of an answer in XML: a file in tests/golden/calls.
+    golden_xml: str | None = None
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     save: Mapping[str, str] = field(default_factory=dict)
     save_next_page: str | None = None
@@ -115,8 +122,9 @@ def rest_caller(session: aiohttp.ClientSession) -> Caller:
         # A text is sent as it is: it is there to be malformed.
         body = {"data": step.body} if isinstance(step.body, str) else {"json": step.body}
         async with session.request(method, path, headers=headers, **body) as answer:
-            assert answer.headers["content-type"] == "application/json"
-            said = await answer.json()
+            content_type = answer.headers["content-type"]
+            assert content_type in ("application/json", *([_XML] if answer.status < 400 else []))
+            said = await answer.text() if content_type == _XML else await answer.json()
         if answer.status >= 400:
             assert said["error"]["code"] == answer.status
             assert set(said["error"]) == {"code", "status", "message", "reason", "details"}
@@ -136,10 +144,14 @@ def grpc_caller(channel: grpc.aio.Channel) -> Caller:
         response_type = message_factory.GetMessageClass(method.output_type)
         rpc = channel.unary_unary(rpc_path(method), _serialize, response_type.FromString)(request, metadata=metadata)
         try:
-            response = _json(await rpc)
+            answered = await rpc
         except grpc.aio.AioRpcError as error:
             return Answer(None, error.code().name, {"error": _error(error)}, "", {})
         headers = {key: value for key, value in await rpc.initial_metadata() if isinstance(value, str)}
+        if isinstance(answered, httpbody_pb2.HttpBody):
+            assert answered.content_type == _XML
+            return Answer(None, "OK", answered.data.decode(), "", headers)
+        response = _json(answered)
         next_page_token = response.pop("next_page_token", None)
         if next_page_token is not None:
             [response] = response.values()
@@ -164,10 +176,14 @@ def rpc_request(step: Step) -> tuple[MethodDescriptor, Message]:
     for name, value in parse_qsl(url.query.replace("+", "%2B")):
         is_list = method.input_type.fields_by_name[name].is_repeated
         query[name] = [*query.get(name, []), value] if is_list else value
-    document = {**deepcopy(step.body or {}), **query}
+    document = {**(deepcopy(step.body) if isinstance(step.body, dict) else {}), **query}
     for name, value in given.items():
         put(document, name, value)
     request = message_factory.GetMessageClass(method.input_type)()
+    if isinstance(request, httpbody_pb2.HttpBody):
+        request.content_type = "application/json"
+        request.data = (step.body if isinstance(step.body, str) else json.dumps(step.body)).encode()
+        return method, request
     json_format.ParseDict(document, request, ignore_unknown_fields=True)
     return method, request
 

@@ -13,6 +13,7 @@ from server.db import Database
 from server.events.relay import Relay
 from server.notifications import Notifications
 from server.webhooks import endpoints
+from tests.calls.twilio import Script
 from tests.conftest import MakeClient
 from tests.factories import make_messaging_service
 from tests.rest.case import (
@@ -108,6 +109,8 @@ def problems(step: Step, answer: Answer) -> list[str]:
     if step.golden is not None:
         golden = json.loads((GOLDEN / f"{step.golden}.json").read_text())
         assert without_http_code(with_patterns(answer.body)) == without_http_code(golden)
+    if step.golden_xml is not None:
+        assert Script(answer.body.encode()).is_golden(step.golden_xml)
     found += differences(step.answer_headers, answer.headers, "headers")
     return found
 
