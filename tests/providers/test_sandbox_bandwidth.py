@@ -362,6 +362,7 @@ async def test_numbers_are_listed_with_where_they_are_told(sandbox: Sandbox, rec
         "sid": None,
         "messaging_service_sid": BANDWIDTH_APPLICATION_ID,
         "inbound_url": f"{receiver.base_url}/cb",
+        "voice_url": None,
     }
 
 

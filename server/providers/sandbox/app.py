@@ -175,14 +175,19 @@ def _record(carrier: Carrier) -> Middleware:
 
 
 async def _form(request: web.Request) -> list[list[str]]:
-    """The fields of a body, a form's or a JSON object's."""
+    """The fields of a body, a form's or a JSON object's; of a file its name."""
     if request.content_type != "application/json":
-        return [[name, str(value)] for name, value in (await request.post()).items()]
+        form = await request.post()
+        return [[name, _written(value)] for name, value in form.items()]
     try:
         fields = await request.json()
     except ValueError:
         return []
     return [[name, value if isinstance(value, str) else json.dumps(value)] for name, value in _items(fields)]
+
+
+def _written(value: object) -> str:
+    return value.filename if isinstance(value, web.FileField) else str(value)
 
 
 def _items(fields: Any) -> Iterable[tuple[str, Any]]:

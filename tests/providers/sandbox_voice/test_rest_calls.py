@@ -260,3 +260,13 @@ async def test_callbacks_of_a_call_are_lost_where_they_are_told_to(
 
     await call_of(sandbox, created.sid)
     assert account.got("/status") == []
+
+
+async def test_what_a_call_says_may_ask_for_misbehaviour(sandbox: Sandbox, twilio: TwilioClient) -> None:
+    twiml = "<Response><Say>Hi [sandbox:429]</Say></Response>"
+
+    with pytest.raises(Refusal, match="20429"):
+        await twilio.calls.create_async(to=PHONE, from_=NUMBER, twiml=twiml)
+    created = await twilio.calls.create_async(to=PHONE, from_=NUMBER, twiml=twiml)
+
+    assert [call["sid"] for call in (await sandbox.control("GET", "calls"))["calls"]] == [created.sid]
