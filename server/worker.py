@@ -16,6 +16,7 @@ from server import (
     tables,  # noqa: F401 - rows refer to rows of all of them
 )
 from server.background import Pace, repeat
+from server.calls.work import leg_work
 from server.config import Settings
 from server.db import DATABASE_DOWN, Database
 from server.encryption import Cipher
@@ -185,8 +186,18 @@ def _video(parts: _Parts) -> list[Loop]:
     )
 
 
+def _calls(parts: _Parts) -> list[Loop]:
+    return leg_work(
+        parts.db,
+        parts.notifications,
+        parts.storage,
+        voice=parts.closing(registry.voice_calls(parts.settings)),
+        time_limit=parts.settings.maximum_call_length,
+    )
+
+
 # What runs beside the work; each is asked for its loops before any of them runs.
-_BACKGROUND = (_events, _messages, _numbers, _video)
+_BACKGROUND = (_events, _messages, _numbers, _video, _calls)
 
 
 async def _forget_request_ids(db: Database) -> None:

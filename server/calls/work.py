@@ -6,7 +6,10 @@ from functools import partial
 from typing import Any
 
 from server.background import repeat
-from server.calls import recordings
+from server.calls import dial, recordings
+from server.calls.checks import CheckWorker
+from server.calls.controls import ControlWorker
+from server.calls.dial import DialWorker
 from server.calls.recording_deletions import DeletionWorker
 from server.calls.recordings import RecordingWorker
 from server.calls.transcripts import CALLBACK_PATH, TranscriptWorker
@@ -21,7 +24,28 @@ _STORE_EVERY = timedelta(seconds=10)
 _TRANSCRIBE_EVERY = timedelta(seconds=10)
 _DELETE_EVERY = timedelta(minutes=1)
 
+# How soon a leg is dialled, or changed, whose delay is over or that nobody was woken for, and one asked about.
+_DIAL_EVERY = timedelta(seconds=1)
+_CONTROL_EVERY = timedelta(seconds=1)
+_CHECK_EVERY = timedelta(seconds=10)
+
 Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+def leg_work(
+    db: Database, notifications: Notifications, storage: Storage, *, voice: VoiceCalls, time_limit: timedelta
+) -> list[Work]:
+    """Loops that see to the legs of calls, which last `time_limit` at most; the same as of `call_work`."""
+    dialling = DialWorker(db, notifications, voice, storage, time_limit=time_limit)
+    controlling = ControlWorker(db, notifications, voice, storage)
+    checking = CheckWorker(db, notifications, voice, storage)
+    work: list[Work] = [partial(repeat, checking.step, name="check_legs", every=_CHECK_EVERY)]
+    for _ in range(dial.WORKERS):
+        wanted = notifications.wake(Channel.CALL_LEGS)
+        work.append(partial(repeat, dialling.step, name="dial_legs", every=_DIAL_EVERY, wake=wanted))
+    wanted = notifications.wake(Channel.CALL_LEGS)
+    work.append(partial(repeat, controlling.step, name="control_legs", every=_CONTROL_EVERY, wake=wanted))
+    return work
 
 
 def call_work(
