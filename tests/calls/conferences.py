@@ -134,7 +134,8 @@ class Phones:
     """A provider of calls in memory: `voice_ports.VoiceCalls`. It rings nobody; a test says what becomes of a call.
 
     What is in `failures` is raised in turn by what is asked next, or nothing where it is None. With `takes_it` a failed
-    dial has made the call all the same. `gate` holds dials up.
+    dial has made the call all the same. `gate` holds answers up to what makes or changes
+    a call.
     """
 
     calls: dict[str, LegReport] = field(default_factory=dict)
@@ -168,9 +169,7 @@ class Phones:
         sid = call_sid()
         self._made[sid] = (call, datetime.now(UTC))
         self.calls[sid] = LegReport(sid, "queued")
-        if self.gate is not None:
-            self.waiting += 1
-            await self.gate.wait()
+        await self._wait()
         if failure is not None:
             raise failure
         return self.calls[sid]
@@ -196,12 +195,18 @@ class Phones:
     async def update_participant(self, conference_sid: str, call_sid: str, *, muted: bool, hold: bool) -> None:
         self._fail()
         self.changed.append((conference_sid, call_sid, muted, hold))
+        await self._wait()
 
     async def delete_recording(self, recording_sid: str) -> None:
         raise AssertionError("no recording is deleted here")
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+    async def _wait(self) -> None:
+        if self.gate is not None:
+            self.waiting += 1
+            await self.gate.wait()
 
     def _fail(self) -> None:
         failure = self.failures.pop(0) if self.failures else None
