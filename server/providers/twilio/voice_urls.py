@@ -1,6 +1,7 @@
 """The one place where URLs are made that Twilio asks, or tells, about calls.
 
-All are absolute, and what they name is read by `voice_callbacks.py`. Without retries one lost answer would end a call.
+All are absolute, and what they name is read by `voice_callbacks.py`. Each is asked again where an answer was lost,
+which would else end the call: whatever is told or pressed twice counts once.
 """
 
 from urllib.parse import urlencode
@@ -40,8 +41,8 @@ class VoiceUrls:
         return self._url("dial_results", call_uuid=call_uuid)
 
     def menu_choice(self, *, call_uuid: UUID, attempt: int) -> str:
-        """Told what was pressed, and asked what comes of it; never retried, since 3 turns back what it has done."""
-        return self._url("return_call_menu", retries="", call_uuid=call_uuid, attempt=attempt)
+        """Told what was pressed, and asked what comes of it."""
+        return self._url("return_call_menu", call_uuid=call_uuid, attempt=attempt)
 
-    def _url(self, path: str, *, retries: str = RETRIES, **query: UUID | int) -> str:
-        return f"{self._folder}/{path}?{urlencode(query)}{retries}"
+    def _url(self, path: str, **query: UUID | int) -> str:
+        return f"{self._folder}/{path}?{urlencode(query)}{RETRIES}"
