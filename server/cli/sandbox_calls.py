@@ -36,6 +36,8 @@ def call(from_: str, to: str, url: str | None, data_dir: Path) -> None:
                     click.echo(answer)
         except KeyboardInterrupt:
             talk.hang_up()
+            for line in talk.news():
+                click.echo(line)
             return
         failure = talk.failure()
     except SandboxError as error:

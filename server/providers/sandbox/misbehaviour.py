@@ -1,4 +1,5 @@
-"""How the carrier can be told to misbehave: for a while and everybody, or by a trigger in one message's text.
+"""How the carrier can be told to misbehave: for a while and everybody, or by a trigger in one message's text, or in the
+TwiML that one call is made with.
 
 A text may hold any number of triggers, `[sandbox:NAME]`, `[sandbox:NAMExCOUNT]` or `[sandbox:NAME=VALUE]`:
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,6 +33,10 @@ class Terminal:
         """Ctrl-D."""
         assert self._process.stdin is not None
         self._process.stdin.write_eof()
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
 
     async def line(self) -> str:
         """The next line it prints."""
@@ -101,15 +106,17 @@ async def test_caller_leaves_a_message(sandbox: Sandbox, account: Account) -> No
     assert recorded["Digits"] == "#"
 
 
-@pytest.mark.parametrize("ending", ["hangup", "Ctrl-D"])
+@pytest.mark.parametrize("ending", ["hangup", "Ctrl-D", "Ctrl-C"])
 async def test_caller_hangs_up(sandbox: Sandbox, account: Account, ending: str) -> None:
     account.url("/voice", HOLD)
     async with terminal(*CALL, sandbox=sandbox.base_url) as person:
         await person.until("Please hold")
         if ending == "hangup":
             person.type("hangup")
-        else:
+        elif ending == "Ctrl-D":
             person.end_input()
+        else:
+            person.interrupt()
         code, lines, error = await person.ended()
 
     assert (code, error) == (0, "")
