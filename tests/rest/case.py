@@ -124,7 +124,7 @@ def rest_caller(session: aiohttp.ClientSession) -> Caller:
         async with session.request(method, path, headers=headers, **body) as answer:
             content_type = answer.headers["content-type"]
             assert content_type in ("application/json", *([_XML] if answer.status < 400 else []))
-            said = await answer.text() if content_type == _XML else await answer.json()
+            said: Json = await answer.text() if content_type == _XML else await answer.json()
         if answer.status >= 400:
             assert said["error"]["code"] == answer.status
             assert set(said["error"]) == {"code", "status", "message", "reason", "details"}
