@@ -80,12 +80,12 @@ class Talk:
     def news(self) -> Iterator[str]:
         """What has happened since the last time, in lines."""
         self._call = self._client.state(self._call["sid"])
-        for heard in self._call["heard"][self._heard :]:
-            yield heard_line(heard)
-        self._heard = len(self._call["heard"])
         if self._call["status"] != self._status and not self.is_over:
             yield f"({self._call['status']})"
         self._status = self._call["status"]
+        for heard in self._call["heard"][self._heard :]:
+            yield heard_line(heard)
+        self._heard = len(self._call["heard"])
         if self.is_over:
             yield _ending(self._call)
         while self._typed and (self._status == "in-progress" or self._typed[0] == "hangup") and not self.is_over:

@@ -185,12 +185,12 @@ class Interpreter:
         raise Interrupted
 
     async def _gather(self, line: Line, gather: Gather, resolve: Callable[[str], str]) -> _Next | None:
-        line.hear("gather")
         line.press_next()
         for prompt in gather.prompts:
             _hear(line, prompt)
             if await line.wait(line.key_pressed, seconds=_seconds(prompt)):
                 break
+        line.hear("gather")
         digits, finished_on = "", ""
         while gather.num_digits is None or len(digits) < gather.num_digits:
             if not await line.wait(line.key_pressed, seconds=gather.timeout):

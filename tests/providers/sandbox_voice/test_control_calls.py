@@ -56,7 +56,7 @@ async def test_keys_are_pressed(sandbox: Sandbox, account: Account) -> None:
     (chosen,) = await account.get("/chosen")
     assert chosen["Digits"] == "1"
     call = await call_of(sandbox, called["sid"])
-    assert [heard["kind"] for heard in call["heard"]] == ["gather", "say", "say"]
+    assert [heard["kind"] for heard in call["heard"]] == ["say", "gather", "say"]
 
 
 async def test_what_is_said_is_recorded(sandbox: Sandbox, account: Account) -> None:
