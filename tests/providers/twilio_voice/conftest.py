@@ -8,11 +8,8 @@ from server.providers.sandbox.settings import VoiceApp
 from server.providers.twilio.recordings import TwilioCallRecordingFetcher
 from server.providers.twilio.voice import TwilioVoiceCalls
 from tests.providers.servers import Sandbox, running_sandbox, twilio_account
+from tests.providers.twilio_voice.browser import API_KEY_SECRET, API_KEY_SID, TWIML_APP_SID
 from tests.providers.twilio_voice.server import Server, running_server
-
-API_KEY_SID = "SK" + "2" * 32
-API_KEY_SECRET = "a-secret-of-an-api-key-of-32-signs"
-TWIML_APP_SID = "AP" + "3" * 32
 
 
 @pytest.fixture

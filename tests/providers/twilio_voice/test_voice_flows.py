@@ -9,7 +9,6 @@ import pytest
 
 from server.providers.twilio.recordings import TwilioCallRecordingFetcher
 from server.providers.twilio.voice import TwilioVoiceCalls
-from server.providers.twilio.voice_tokens import TwilioVoiceTokens
 from server.providers.voice_ports import (
     VOICE_TOKEN_PARAMETER,
     ConferenceEvent,
@@ -21,14 +20,11 @@ from server.providers.voice_ports import (
     RecordingReport,
 )
 from tests.providers.sandbox_voice.account import call_of
-from tests.providers.servers import ACCOUNT_SID, Sandbox
-from tests.providers.twilio_voice.conftest import API_KEY_SECRET, API_KEY_SID, TWIML_APP_SID
+from tests.providers.servers import Sandbox
+from tests.providers.twilio_voice.browser import TOKENS
 from tests.providers.twilio_voice.outbound import NUMBER, OTHER_PHONE, PHONE, make_call
 from tests.providers.twilio_voice.server import TIME_LIMIT, Server
 
-TOKENS = TwilioVoiceTokens(
-    account_sid=ACCOUNT_SID, api_key_sid=API_KEY_SID, api_key_secret=API_KEY_SECRET, twiml_app_sid=TWIML_APP_SID
-)
 LEG = uuid4()
 
 

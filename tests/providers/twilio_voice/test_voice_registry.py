@@ -22,6 +22,7 @@ from server.providers.voice_ports import (
     VoiceTokens,
 )
 from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN
+from tests.providers.twilio_voice.browser import API_KEY_SECRET, API_KEY_SID, TWIML_APP_SID
 from tests.providers.twilio_voice.callbacks import CALL_BLOCK, INCOMING_URL, signed
 
 
@@ -65,9 +66,9 @@ def test_callbacks_are_proved_with_the_accounts_token() -> None:
 
 def test_tokens_are_there_where_there_is_a_key_to_sign_them() -> None:
     key = {
-        "twilio_api_key_sid": "SK" + "2" * 32,
-        "twilio_api_key_secret": SecretStr("a-secret-of-an-api-key-of-32-signs"),
-        "twilio_twiml_app_sid": "AP" + "3" * 32,
+        "twilio_api_key_sid": API_KEY_SID,
+        "twilio_api_key_secret": SecretStr(API_KEY_SECRET),
+        "twilio_twiml_app_sid": TWIML_APP_SID,
     }
 
     tokens: VoiceTokens | None = registry.voice_tokens(settings(**key))

@@ -14,18 +14,12 @@ from hypothesis import strategies as st
 
 from server.providers.sandbox.settings import VoiceApp
 from server.providers.sandbox.voice_tokens import AccessTokenRefused, Browser, browser_of
-from server.providers.twilio.voice_tokens import TwilioVoiceTokens
 from tests.providers.servers import ACCOUNT_SID
+from tests.providers.twilio_voice.browser import API_KEY_SECRET, API_KEY_SID, TOKENS, TWIML_APP_SID
 
-API_KEY_SID = "SK" + "2" * 32
-API_KEY_SECRET = "a-secret-of-an-api-key-of-32-signs"
-TWIML_APP_SID = "AP" + "3" * 32
 TOKEN_UUID = UUID("0198c8a4-2b1c-7000-8000-000000000001")
 ISSUED_AT = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
-TOKENS = TwilioVoiceTokens(
-    account_sid=ACCOUNT_SID, api_key_sid=API_KEY_SID, api_key_secret=API_KEY_SECRET, twiml_app_sid=TWIML_APP_SID
-)
 APP = VoiceApp(
     api_key_sid=API_KEY_SID,
     api_key_secret=API_KEY_SECRET,
