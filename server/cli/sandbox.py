@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from server.cli.options import phone_number, sandbox_client, where
-from server.cli.sandbox_calls import call, calls, phone
+from server.cli.sandbox_calls import browser, call, calls, phone
 from server.cli.sandbox_serve import serve
 from server.cli.sandbox_video import video
 
@@ -57,5 +57,5 @@ def inbox(phone: str | None, follow: bool, url: str | None, data_dir: Path) -> N
         return
 
 
-for command in (serve, call, calls, phone, video):
+for command in (serve, browser, call, calls, phone, video):
     sandbox.add_command(command)

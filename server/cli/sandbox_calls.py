@@ -1,15 +1,20 @@
-"""`python -m server sandbox call`, `calls` and `phone`: people on phones."""
+"""`python -m server sandbox call`, `calls`, `phone` and `browser`: people on phones, and in browsers."""
 
 import os
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from server.cli.options import phone_number, sandbox_client, where
+
+if TYPE_CHECKING:
+    from server.providers.sandbox.client import Json
+    from server.providers.sandbox.voice_client import CallClient
 
 
 @click.command()
@@ -18,13 +23,49 @@ from server.cli.options import phone_number, sandbox_client, where
 @where
 def call(from_: str, to: str, url: str | None, data_dir: Path) -> None:
     """Call one of our numbers from a phone, as a parent would: hear what is said, press keys, speak, hang up."""
+    _talk(url, data_dir, lambda client: client.call(from_=from_, to=to))
+
+
+@click.group()
+def browser() -> None:
+    """Browsers of staff, which call and are called with an access token, the `token` of a voice token."""
+
+
+@browser.command("call")
+@click.option("--token", required=True)
+@where
+def browser_call(token: str, url: str | None, data_dir: Path) -> None:
+    """Call out: whom, the token says."""
+    _talk(url, data_dir, lambda client: client.connect(token=token))
+
+
+@browser.command()
+@click.option("--token", required=True)
+@click.option("--hangs-up-after", type=click.FloatRange(0, 3600), metavar="SECONDS", help="Default: never.")
+@click.option("--pickup", type=click.Choice(["human", "no-answer", "busy"]))
+@where
+def register(token: str, hangs_up_after: float | None, pickup: str | None, url: str | None, data_dir: Path) -> None:
+    """Be there to be called, and answer; again is another behaviour."""
+    from server.providers.sandbox.client import SandboxError
+    from server.providers.sandbox.voice_client import CallClient, phone_line
+
+    try:
+        client = sandbox_client(CallClient, url, data_dir)
+        registered = client.register(token=token, pickup=pickup, hangs_up_after_ms=_ms(hangs_up_after))
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(phone_line(f"client:{registered['identity']}", registered))
+
+
+def _talk(url: str | None, data_dir: Path, begin: "Callable[[CallClient], Json]") -> None:
+    """Take part in a call until it ends."""
     from server.providers.sandbox.client import POLL_SECONDS, SandboxError
-    from server.providers.sandbox.voice_client import HELP, CallClient, Talk
+    from server.providers.sandbox.voice_client import HELP, CallClient, Talk, people
 
     client = sandbox_client(CallClient, url, data_dir)
     try:
-        made = client.call(from_=from_, to=to)
-        click.echo(f"{made['sid']}  {from_} -> {to}")
+        made = begin(client)
+        click.echo(f"{made['sid']}  {people(made)}")
         click.echo(HELP)
         talk = Talk(client, made)
         lines = _lines(seconds=POLL_SECONDS)

@@ -1,11 +1,13 @@
 """What the commands of people on phones ask of a running sandbox, and the lines they print. Light, as `client.py`."""
 
+import json
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from server.providers.sandbox.client import Json, SandboxClient, printable
+from server.providers.sandbox.client import Json, SandboxClient, SandboxError, printable
 
 HELP = "Type digits, `say` and a text, or `hangup`; Ctrl-D hangs up too."
 
@@ -18,6 +20,14 @@ class CallClient(SandboxClient):
     def call(self, *, from_: str, to: str) -> Json:
         """Have a phone call a number."""
         return self._ask("POST", "/sandbox/calls", {"from": from_, "to": to})
+
+    def connect(self, *, token: str) -> Json:
+        """Have a browser call out. Raises SandboxError where the token names nobody."""
+        return self._ask("POST", f"/sandbox/clients/{quote(_identity(token))}/calls", {"token": token})
+
+    def register(self, *, token: str, **behaviour: object) -> Json:
+        """Have a browser be there to be called; what is None is as usual."""
+        return self._ask("POST", "/sandbox/clients", {"token": token, **_given(behaviour)})
 
     def state(self, sid: str) -> Json:
         """A call as it is now, with all that was heard."""
@@ -47,8 +57,7 @@ class CallClient(SandboxClient):
 
     def set_phone(self, number: str, **behaviour: object) -> Json:
         """How a phone behaves when it is called; what is None is as usual."""
-        given = {name: value for name, value in behaviour.items() if value is not None}
-        return self._ask("PUT", f"/sandbox/phones/{quote(number)}", given)
+        return self._ask("PUT", f"/sandbox/phones/{quote(number)}", _given(behaviour))
 
 
 class Talk:
@@ -134,8 +143,12 @@ def call_line(call: Json) -> str:
     at = datetime.fromtimestamp(call["created"], UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     lasted = [] if call["duration"] is None else [f"{call['duration']} s"]
     who = [] if call["answered_by"] is None else [call["answered_by"]]
-    people = f"{printable(call['from'])} -> {printable(call['to'])}"
-    return "  ".join([at, people, call["direction"], call["status"], *who, *lasted, call["sid"]])
+    return "  ".join([at, people(call), call["direction"], call["status"], *who, *lasted, call["sid"]])
+
+
+def people(call: Json) -> str:
+    """From whom to whom; whom a browser calls its token may leave open."""
+    return f"{printable(call['from'])} -> {printable(call['to']) or '(as the server says)'}"
 
 
 def phone_line(number: str, phone: Json) -> str:
@@ -146,6 +159,21 @@ def phone_line(number: str, phone: Json) -> str:
     if phone["hangs_up_after_ms"] is not None:
         parts.append(f"hangs up after {phone['hangs_up_after_ms'] / 1000:g} s")
     return f"{number}  {', '.join(parts)}"
+
+
+def _given(behaviour: dict[str, object]) -> Json:
+    return {name: value for name, value in behaviour.items() if value is not None}
+
+
+def _identity(token: str) -> str:
+    """Whom a token names; whether it is good the sandbox says."""
+    _, _, rest = token.partition(".")
+    payload = rest.partition(".")[0]
+    try:
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return str(claims["grants"]["identity"])
+    except (ValueError, TypeError, LookupError) as error:
+        raise SandboxError("The token is no access token: it names nobody.") from error
 
 
 def _ending(call: Json) -> str:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.providers.sandbox_voice.account import NUMBER, OTHER_PHONE, PHONE, Account, call_of
+from tests.providers.sandbox_voice.account import NUMBER, OTHER_PHONE, PHONE, Account, access_token, call_of
 from tests.providers.servers import PATIENCE, Sandbox, closed_port_url, running_sandbox
 
 CALL = ("call", "--from", PHONE, "--to", NUMBER)
@@ -201,3 +201,35 @@ async def test_number_without_a_voice_url_is_named() -> None:
         1,
         "Error: The sandbox refused: to must be a number with a voice URL; this one rings nowhere.",
     )
+
+
+async def test_browser_calls_out_from_a_terminal(sandbox: Sandbox, account: Account) -> None:
+    account.url("/app", "<Say>Connecting</Say>")
+    async with terminal("browser", "call", "--token", access_token(), sandbox=sandbox.base_url) as person:
+        code, lines, error = await person.ended()
+
+    assert (code, error) == (0, "")
+    assert lines[0].endswith("  client:staff -> (as the server says)")
+    assert "Connecting" in lines
+
+
+async def test_browser_registers_and_is_called(sandbox: Sandbox, account: Account) -> None:
+    account.url("/voice", '<Dial action="/dialled"><Client>staff</Client></Dial>')
+    words = ("browser", "register", "--token", access_token(), "--pickup", "busy")
+    async with terminal(*words, sandbox=sandbox.base_url) as person:
+        code, lines, _ = await person.ended()
+
+    await sandbox.control("POST", "calls", json={"from": PHONE, "to": NUMBER})
+
+    (dialled,) = await account.get("/dialled")
+    assert (code, lines) == (0, ["client:staff  busy, answers after 0 s"])
+    assert dialled["DialCallStatus"] == "busy"
+
+
+@pytest.mark.parametrize("words", [("call",), ("register",)])
+async def test_browser_with_no_token_of_ours_is_refused(sandbox: Sandbox, words: tuple[str, ...]) -> None:
+    async with terminal("browser", *words, "--token", "no.token", sandbox=sandbox.base_url) as person:
+        code, lines, error = await person.ended()
+
+    assert (code, lines) == (1, [])
+    assert "token" in error

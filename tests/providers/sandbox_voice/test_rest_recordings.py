@@ -9,7 +9,7 @@ import pytest
 from server.providers.sandbox.voice_audio import seconds_of
 from server.providers.twilio.client import Refusal, TwilioClient
 from tests.providers.sandbox_voice.account import NO_SUCH, NUMBER, PHONE, Account
-from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, Sandbox
+from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, Sandbox, running_sandbox
 
 RECORDINGS = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings"
 
@@ -110,3 +110,13 @@ async def test_recording_url_is_where_the_account_reaches_the_sandbox(
 
     assert told["RecordingUrl"] == f"{sandbox.base_url}{RECORDINGS}/{told['RecordingSid']}"
     assert urlsplit(told["RecordingUrl"]).query == ""
+
+
+async def test_recording_url_is_below_the_base_url_that_the_sandbox_was_told(account: Account) -> None:
+    async with running_sandbox(voice_url=account.url("/voice"), base_url="http://sandbox.example:8081") as sandbox:
+        await sandbox.control("PUT", f"phones/{PHONE}", json={"says": ["Hello"]})
+        account.url("/voice", '<Record action="/done"/>')
+        await sandbox.control("POST", "calls", json={"from": PHONE, "to": NUMBER})
+        (told,) = await account.get("/done")
+
+    assert told["RecordingUrl"].startswith(f"http://sandbox.example:8081{RECORDINGS}/RE")
