@@ -1,6 +1,10 @@
-"""What the provider tells of recordings, taken for the facts it tells: late and repeated reports change nothing."""
+"""What the provider tells of recordings, taken for the facts it tells: late and repeated reports change nothing.
 
-from datetime import UTC, datetime
+That a recording is completed may be told when nobody hears it: one that was in progress is looked for once it must have
+ended.
+"""
+
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -22,6 +26,9 @@ Detail = TypeVar("Detail", int, str)
 
 _IN_PROGRESS = "in-progress"
 _COMPLETED = "completed"
+
+# How long that it is completed is waited for, after it has ended.
+LOOK_AFTER = timedelta(minutes=5)
 
 _NOT_MADE = "The provider could not make the recording."
 _NOWHERE = "The provider does not say where the recording is."
@@ -54,7 +61,7 @@ async def _apply(parts: CallParts, report: RecordingReport, *, is_voicemail: boo
     if call_id is None:
         log.warning("call_recording.of_no_call", recording_sid=report.recording_sid)
         return
-    change = partial(_take, report=report, is_voicemail=is_voicemail)
+    change = partial(_take, report=report, is_voicemail=is_voicemail, time_limit=parts.time_limit)
     await change_call(parts.db, parts.notifications, parts.storage, call_id=call_id, change=change)
     parts.notifications.notify(Channel.CALL_RECORDINGS)
 
@@ -77,7 +84,9 @@ async def _call_of(tx: AsyncSession, report: RecordingReport) -> int | None:
     return None
 
 
-async def _take(tx: AsyncSession, call: CallRow, *, report: RecordingReport, is_voicemail: bool) -> None:
+async def _take(
+    tx: AsyncSession, call: CallRow, *, report: RecordingReport, is_voicemail: bool, time_limit: timedelta
+) -> None:
     """Keep what the report tells of a recording of the call, which the transaction holds."""
     made = insert(CallRecordingRow).values(
         call_id=call.id, recording_sid=report.recording_sid, internal_status="pending"
@@ -88,14 +97,15 @@ async def _take(tx: AsyncSession, call: CallRow, *, report: RecordingReport, is_
     if row.call_id != call.id:
         log.warning("call_recording.of_two_calls", recording_sid=report.recording_sid)
         return
-    take_facts(row, report, now=datetime.now(UTC))
+    take_facts(row, report, time_limit=time_limit, now=datetime.now(UTC))
     # A `<Record>` is only in a contact's call; elsewhere it is a recording as any other.
     if is_voicemail and call.kind == RETURN:
         await _link_voicemail(tx, call, row, now=datetime.now(UTC))
 
 
-def take_facts(row: CallRecordingRow, report: RecordingReport, *, now: datetime) -> None:
-    """What is known of the recording with what the report tells, and what is to be done about it."""
+def take_facts(row: CallRecordingRow, report: RecordingReport, *, time_limit: timedelta, now: datetime) -> None:
+    """What is known of the recording with what the report tells, and what is to be done about it. No recording lasts
+    longer than `time_limit`."""
     could_be_had = row.provider_status == _COMPLETED and row.url is not None
     row.provider_status = later(RECORDING_STATUSES, row.provider_status, report.provider_status)
     row.url = _one_of(row.url, report.url)
@@ -104,15 +114,17 @@ def take_facts(row: CallRecordingRow, report: RecordingReport, *, now: datetime)
     if could_be_had:
         # It is stored, given up, or a worker's.
         return
-    if row.provider_status != _COMPLETED:
-        settled = row.provider_status in ("absent", "failed")
-        row.internal_status = row.provider_status if settled and row.provider_status else "pending"
+    if row.provider_status in ("absent", "failed"):
+        row.internal_status, row.due_at = row.provider_status, None
         row.error_description = _NOT_MADE if row.provider_status == "failed" else None
-    elif row.url is None:
-        row.internal_status, row.error_description = "failed", _NOWHERE
-    else:
-        row.internal_status, row.error_description = "pending", None
-        row.due_at = now
+    elif row.provider_status == _COMPLETED:
+        row.internal_status = "pending" if row.url is not None else "failed"
+        row.error_description = None if row.url is not None else _NOWHERE
+        row.due_at = now if row.url is not None else None
+    elif row.internal_status == "pending" and row.url is not None and not row.attempts:
+        # Of one that has ended the length is told.
+        ends = now if row.duration else now + time_limit
+        row.due_at = min(row.due_at or ends + LOOK_AFTER, ends + LOOK_AFTER)
 
 
 def _one_of(known: Detail | None, told: Detail | None) -> Detail | None:

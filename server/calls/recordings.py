@@ -164,6 +164,8 @@ async def _record_stored(tx: AsyncSession, _call: CallRow, *, claim: _Claim, sto
         return
     now = datetime.now(UTC)
     row.internal_status = "stored"
+    # Also where that was never told.
+    row.provider_status = "completed"
     row.storage_key = stored.key
     row.due_at = None
     # Where the provider has not said so.

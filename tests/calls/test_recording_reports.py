@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.calls.parts import CallParts
-from server.calls.recording_reports import receive_voicemail, take_facts, update_recording
+from server.calls.recording_reports import LOOK_AFTER, receive_voicemail, take_facts, update_recording
 from server.calls.state import RECORDING_STATUSES
 from server.calls.tables import CallRecordingRow
 from server.config import Settings
@@ -35,15 +35,16 @@ from tests.calls.recorded import (
 from tests.clients import Client
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
+LIMIT = timedelta(hours=2)
 
-Facts = tuple[str, str | None, str | None, str | None, int | None, int | None, bool]
+Facts = tuple[str, str | None, str | None, str | None, int | None, int | None, datetime | None]
 
 
 def facts_after(reports: Sequence[RecordingReport]) -> Facts:
     """What is kept of a recording that nobody works on."""
-    row = CallRecordingRow(internal_status="pending")
+    row = CallRecordingRow(internal_status="pending", attempts=0)
     for each in reports:
-        take_facts(row, each, now=NOW)
+        take_facts(row, each, time_limit=LIMIT, now=NOW)
     return (
         row.internal_status,
         row.error_description,
@@ -51,7 +52,7 @@ def facts_after(reports: Sequence[RecordingReport]) -> Facts:
         row.url,
         row.duration,
         row.channels,
-        row.due_at is not None,
+        row.due_at,
     )
 
 
@@ -78,24 +79,28 @@ def test_facts_are_the_same_in_whatever_order_and_however_often_they_are_told(
 
 
 @given(reports=st.lists(any_report, min_size=1, max_size=6))
-def test_recording_is_due_iff_it_is_completed_and_somewhere(reports: list[RecordingReport]) -> None:
-    status, error, provider_status, url, _duration, _channels, is_due = facts_after(reports)
+def test_recording_is_due_where_there_is_one_once_it_is_completed_or_must_have_ended(
+    reports: list[RecordingReport],
+) -> None:
+    status, error, provider_status, url, duration, _channels, due_at = facts_after(reports)
 
-    is_completed = any(each.provider_status == "completed" for each in reports)
-    assert is_due == (is_completed and url is not None)
-    assert is_due == (provider_status == "completed" and status == "pending")
+    expected = {"completed": NOW, "in-progress": NOW + (timedelta(0) if duration else LIMIT) + LOOK_AFTER}
+    assert due_at == (expected.get(provider_status or "") if url is not None else None)
+    assert provider_status == max((each.provider_status for each in reports), key=RECORDING_STATUSES.index)
+    assert status == (provider_status if provider_status in ("absent", "failed") else status)
     assert (status == "failed") == (error is not None)
+    assert due_at is None or status == "pending"
 
 
 @pytest.mark.parametrize("settled", ["stored", "failed"])
 @given(reports=st.lists(any_report, max_size=4))
 def test_what_is_settled_stays_so_whatever_is_told(settled: str, reports: list[RecordingReport]) -> None:
-    row = CallRecordingRow(internal_status="pending")
-    take_facts(row, report(), now=NOW)
+    row = CallRecordingRow(internal_status="pending", attempts=0)
+    take_facts(row, report(), time_limit=LIMIT, now=NOW)
     row.internal_status, row.due_at = settled, None
 
     for each in reports:
-        take_facts(row, each, now=NOW)
+        take_facts(row, each, time_limit=LIMIT, now=NOW)
 
     assert (row.internal_status, row.provider_status, row.due_at) == (settled, "completed", None)
 
@@ -110,7 +115,8 @@ async def test_recording_is_due_to_be_fetched_once_it_is_completed(
     await update_recording(parts, report(call, duration=7, channels=2))
     [completed] = await recordings(db)
 
-    assert (begun["internal_status"], begun["provider_status"], begun["due_at"]) == ("pending", "in-progress", None)
+    assert (begun["internal_status"], begun["provider_status"]) == ("pending", "in-progress")
+    assert begun["due_at"] is None
     assert (completed["internal_status"], completed["provider_status"]) == ("pending", "completed")
     assert completed["due_at"] is not None
     assert (completed["url"], completed["duration"], completed["channels"]) == (

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from server.calls.leases import GIVE_UP_AFTER, LEAST_ATTEMPTS
 from server.calls.parts import CallParts
-from server.calls.recording_reports import receive_voicemail, update_recording
+from server.calls.recording_reports import LOOK_AFTER, receive_voicemail, update_recording
 from server.calls.recordings import RecordingWorker
 from server.calls.tables import CallRow
 from server.config import Settings
@@ -548,6 +548,58 @@ async def test_worker_may_be_cancelled_at_any_moment(
     assert [row["internal_status"] for row in await recordings(db)] == ["stored"]
     assert len(await transcripts(db)) == 1
     assert await told(db, call) == ["finished", "recorded"]
+
+
+async def test_recording_whose_end_nobody_heard_of_is_fetched_once_it_must_have_ended(
+    parts: CallParts, call: CallRow, vendor: Vendor, worker: RecordingWorker, db: Database
+) -> None:
+    await tell(parts, call, vendor, "a", provider_status="in-progress", duration=None)
+    await tell(parts, call, vendor, "b", provider_status="in-progress", duration=2)
+    waits = [row["due_at"] - datetime.now(UTC) for row in await recordings(db)]
+    assert not await worker.step()
+    vendor.answers["a"] = status(404)
+
+    await make_due(db)
+    while await worker.step():
+        pass
+
+    assert [wait > limit for wait, limit in zip(waits, (parts.time_limit, timedelta(minutes=4)), strict=True)]
+    assert waits[1] <= LOOK_AFTER
+    found = [(row["internal_status"], row["provider_status"], row["duration"]) for row in await recordings(db)]
+    assert found == [("pending", "in-progress", None), ("stored", "completed", 2)]
+    assert (await told(db, call))[-1] == "recorded"
+
+
+async def test_what_is_told_after_it_was_looked_for_changes_nothing(
+    parts: CallParts, call: CallRow, vendor: Vendor, worker: RecordingWorker, db: Database
+) -> None:
+    recording_sid = sid("RE")
+    await tell(parts, call, vendor, provider_status="in-progress", recording_sid=recording_sid)
+    await make_due(db)
+    await worker.step()
+    before = await recordings(db)
+
+    for late in ("completed", "absent", "in-progress"):
+        await tell(parts, call, vendor, provider_status=late, recording_sid=recording_sid)
+
+    assert await recordings(db) == before
+    assert not await worker.step()
+
+
+async def test_end_that_is_told_late_has_it_fetched_at_once(
+    parts: CallParts, call: CallRow, vendor: Vendor, worker: RecordingWorker, db: Database
+) -> None:
+    recording_sid = sid("RE")
+    vendor.answers["a"] = status(404)
+    await tell(parts, call, vendor, provider_status="in-progress", recording_sid=recording_sid)
+    await make_due(db)
+    await worker.step()
+    vendor.answers["a"] = audio(wav())
+
+    await tell(parts, call, vendor, recording_sid=recording_sid)
+
+    assert await worker.step()
+    assert [row["internal_status"] for row in await recordings(db)] == ["stored"]
 
 
 @any_order

@@ -1,0 +1,185 @@
+"""Voicemails end to end: a contact speaks at the sandbox's Twilio, and its recording is read from our storage."""
+
+import wave
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from server.api import running_api
+from server.calls.recording_deletions import DeletionWorker
+from server.calls.recordings import RecordingWorker
+from server.calls.transcripts import TranscriptWorker
+from server.config import Settings
+from server.db import Database
+from server.notifications import Notifications
+from server.providers import registry
+from server.stack.postgres import free_port
+from server.storage import open_storage
+from tests.calls.recorded import recordings, voicemails
+from tests.calls.transcribing import Service
+from tests.clients import Client
+from tests.factories import RECEIVER, SENDER, create_message, make_messaging_service
+from tests.files.support import path_of, signer_of
+from tests.messages.support import until
+from tests.providers.sandbox_voice.account import call_of
+from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, Sandbox, running_sandbox
+from tests.rest.front import Front, running_envoy, until_healthy
+
+
+@dataclass
+class System:
+    """Twilio with its phones, the public door, the workers, and a caller of ours."""
+
+    twilio: Sandbox
+    front: Front
+    caller: Client
+    storing: RecordingWorker
+    transcribing: TranscriptWorker
+    deleting: DeletionWorker
+    db: Database
+
+    async def rest(self, path: str) -> Any:
+        """The JSON of a good answer."""
+        headers = {"Authorization": f"Bearer {self.caller.token}"}
+        async with self.twilio.http.get(f"{self.front.url}/api/v1/{path}", headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+            return await answer.json()
+
+    async def until(self, holds: Callable[[list[dict[str, Any]]], object]) -> dict[str, Any]:
+        """The recording, once it is so."""
+        found: list[dict[str, Any]] = []
+
+        async def is_so() -> object:
+            found[:] = await recordings(self.db)
+            return holds(found)
+
+        await until(is_so)
+        return found[0]
+
+    async def heard(self, sid: str, kind: str) -> None:
+        """Until a phone has heard this."""
+
+        async def has_heard() -> bool:
+            call = await self.twilio.control("GET", f"calls/{sid}")
+            return kind in [heard["kind"] for heard in call["heard"]]
+
+        await until(has_heard)
+
+    async def go_to_voicemail(self) -> str:
+        """The contact calls our number, and chooses to leave a message."""
+        called = await self.twilio.control("POST", "calls", json={"from": RECEIVER, "to": SENDER})
+        sid: str = called["sid"]
+        await self.heard(sid, "gather")
+        await self.twilio.control("POST", f"calls/{sid}/digits", json={"digits": "2"})
+        await self.heard(sid, "record")
+        return sid
+
+
+@pytest.fixture(scope="module")
+async def _doors(settings: Settings) -> AsyncIterator[tuple[Settings, Sandbox, Front]]:
+    port = free_port()
+    public = f"http://127.0.0.1:{port}"
+    async with running_sandbox(voice_url=f"{public}/api/v1/twilio_calls/incoming") as twilio:
+        live = settings.model_copy(
+            update={
+                "public_base_url": public,
+                "twilio_api_base_url": twilio.base_url,
+                "twilio_account_sid": ACCOUNT_SID,
+                "twilio_auth_token": SecretStr(AUTH_TOKEN),
+            }
+        )
+        async with (
+            running_api(live, listen="127.0.0.1:0") as api,
+            running_envoy([f"127.0.0.1:{api.port}"], port=port) as front,
+        ):
+            await until_healthy(front, 1)
+            yield live, twilio, front
+
+
+@pytest.fixture
+async def system(
+    _doors: tuple[Settings, Sandbox, Front], client: Client, db: Database, notifications: Notifications
+) -> AsyncIterator[System]:
+    live, twilio, front = _doors
+    storage = open_storage(live.storage_url, signer_of(live))
+    fetcher, voice = registry.call_recording_fetcher(live), registry.voice_calls(live)
+    await make_messaging_service(db)
+    # Which pairs the contact with the number.
+    await create_message(client)
+    yield System(
+        twilio=twilio,
+        front=front,
+        caller=client,
+        storing=RecordingWorker(db, notifications, fetcher, storage, delete_provider_copies=True),
+        transcribing=TranscriptWorker(
+            db, notifications, Service(), storage, callback_url=f"{live.public_base_url}/unused"
+        ),
+        deleting=DeletionWorker(db, voice),
+        db=db,
+    )
+    await fetcher.aclose()
+    await voice.aclose()
+    await storage.aclose()
+
+
+async def test_voicemail_is_recorded_stored_transcribed_and_heard_from_our_storage(system: System) -> None:
+    sid = await system.go_to_voicemail()
+    await system.twilio.control("POST", f"calls/{sid}/speech", json={"text": "We will be late today."})
+    told = await system.until(lambda rows: [row for row in rows if row["provider_status"] == "completed"])
+    ended = await call_of(system.twilio, sid)
+    [row] = await voicemails(system.db)
+    before = await system.rest(f"voicemails/{row['id']}")
+
+    assert await system.storing.step()
+    assert await system.transcribing.step()
+
+    found = await system.rest(f"voicemails/{row['id']}")
+    call = await system.rest(f"calls/{found['call_uuid']}")
+    assert ended["heard"][-1]["text"].startswith("Thank you.")
+    assert (before["internal_status"], before["provider_status"]) == ("pending", "completed")
+    assert "recording_url" not in before
+    assert (found["internal_status"], found["recording_duration"]) == ("transcripted", told["duration"])
+    assert (call["kind"], call["internal_status"], call["participant_number"]) == ("return", "transcripted", RECEIVER)
+    assert call["transcription"] == found["transcription"]
+    async with aiohttp.ClientSession(system.front.url) as public, public.get(path_of(found["recording_url"])) as answer:
+        assert answer.status == 200
+        with wave.open(BytesIO(await answer.read())) as file:
+            assert round(file.getnframes() / file.getframerate()) == told["duration"] > 0
+
+
+async def test_providers_copy_is_gone_and_ours_is_not(system: System) -> None:
+    sid = await system.go_to_voicemail()
+    await system.twilio.control("POST", f"calls/{sid}/speech", json={"text": "Good morning."})
+    told = await system.until(lambda rows: [row for row in rows if row["provider_status"] == "completed"])
+    path = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings/{told['recording_sid']}.json"
+    there, _ = await system.twilio.rest("GET", path)
+    assert not await system.deleting.step()
+
+    assert await system.storing.step()
+    assert await system.deleting.step()
+
+    gone, _ = await system.twilio.rest("GET", path)
+    [row] = await recordings(system.db)
+    url = (await system.rest(f"voicemails/{(await voicemails(system.db))[0]['id']}"))["recording_url"]
+    assert (there, gone, row["delete_at"]) == (200, 404, None)
+    async with system.twilio.http.get(url) as answer:
+        assert answer.status == 200
+
+
+async def test_contact_who_says_nothing_leaves_no_recording(system: System) -> None:
+    sid = await system.go_to_voicemail()
+    ended = await call_of(system.twilio, sid)
+    await system.until(lambda rows: [row for row in rows if row["provider_status"] == "absent"])
+
+    [row] = await voicemails(system.db)
+    found = await system.rest(f"voicemails/{row['id']}")
+    call = await system.rest(f"calls/{found['call_uuid']}")
+    assert ended["heard"][-1]["text"] == "We did not hear a message. Goodbye."
+    assert (found["internal_status"], found["provider_status"]) == ("failed", "absent")
+    assert (call["internal_status"], call["error_code"]) == ("voicemail", "RECORDING_ABSENT")
+    assert not await system.storing.step()
