@@ -71,7 +71,7 @@ class RunningStack:
         return pid
 
     def end(self, number: signal.Signals) -> int:
-        """Send the signal and wait for the supervisor's exit code."""
+        """Send the signal, if it still runs, and wait for the supervisor's exit code."""
         self.popen.send_signal(number)
         code = self.popen.wait(timeout=15)
         for reader in self._readers:
@@ -109,8 +109,7 @@ def running(folder: Path, **settings: str) -> Iterator[RunningStack]:
         assert stack.base_url
         yield stack
     finally:
-        if stack.popen.poll() is None:
-            stack.end(signal.SIGINT)
+        stack.end(signal.SIGINT)
 
 
 def refused(folder: Path, **settings: str) -> str:
