@@ -60,11 +60,12 @@ async def test_keys_are_pressed(sandbox: Sandbox, account: Account) -> None:
 
 
 async def test_what_is_said_is_recorded(sandbox: Sandbox, account: Account) -> None:
-    account.url("/voice", '<Record action="/recorded" timeout="2"/>')
+    account.url("/voice", '<Record action="/recorded" timeout="600"/>')
     called = await calling(sandbox)
     await call_of(sandbox, called["sid"], "in-progress")
 
     await sandbox.control("POST", f"calls/{called['sid']}/speech", json={"text": "We will be late today."})
+    await sandbox.control("POST", f"calls/{called['sid']}/digits", json={"digits": "#"})
 
     (recorded,) = await account.get("/recorded")
     assert int(recorded["RecordingDuration"]) >= 1
@@ -200,15 +201,17 @@ async def test_phone_that_is_none_is_refused_with_all_that_is_wrong(sandbox: San
 
 
 async def test_conferences_are_shown_with_who_is_in_them(sandbox: Sandbox, account: Account) -> None:
-    account.url("/voice", "<Dial><Conference>room</Conference></Dial>")
+    told = f'statusCallback="{account.url("/conference")}" statusCallbackEvent="start"'
+    account.url("/voice", f"<Dial><Conference {told}>room</Conference></Dial>")
     for phone in (PHONE, OTHER_PHONE):
-        called = await calling(sandbox, **{"from": phone})
-        await call_of(sandbox, called["sid"], "in-progress")
+        await calling(sandbox, **{"from": phone})
+    await account.get("/conference")
 
     (conference,) = (await sandbox.control("GET", "conferences"))["conferences"]
 
-    assert conference["friendly_name"] == "room"
-    assert [each["call_sid"] for each in conference["participants"]][-1] == called["sid"]
+    calls = (await sandbox.control("GET", "calls"))["calls"]
+    assert (conference["friendly_name"], conference["status"]) == ("room", "in-progress")
+    assert {each["call_sid"] for each in conference["participants"]} == {call["sid"] for call in calls}
 
 
 async def test_wrong_answers_are_shown_with_twilios_code(sandbox: Sandbox, account: Account) -> None:

@@ -117,7 +117,7 @@ async def test_call_that_rings_is_canceled_and_one_that_lasts_is_not(
     sandbox: Sandbox, twilio: TwilioClient, account: Account
 ) -> None:
     await sandbox.control("PUT", f"phones/{PHONE}", json={"pickup": "no-answer"})
-    ringing = await placed(twilio, account)
+    ringing = await placed(twilio, account, timeout=600)
     lasting = await placed(twilio, account, to=OTHER_PHONE)
     await account.get("/stay")
 
@@ -156,8 +156,10 @@ async def test_calls_are_found_by_who_when_and_how(twilio: TwilioClient, account
 
 
 async def test_children_are_found_by_their_parent(twilio: TwilioClient, account: Account) -> None:
-    parent = await placed(twilio, account, url=account.url("/dial", f"<Dial>{OTHER_PHONE}</Dial>"))
-    await account.get("/dial")
+    told = f'statusCallback="{account.url("/child")}" statusCallbackEvent="answered"'
+    twiml = f"<Dial><Number {told}>{OTHER_PHONE}</Number></Dial>"
+    parent = await placed(twilio, account, url=account.url("/dial", twiml))
+    await account.get("/child")
 
     (child,) = await twilio.calls.list_async(parent_call_sid=parent.sid)
 

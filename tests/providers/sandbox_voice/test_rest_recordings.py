@@ -78,9 +78,9 @@ async def test_recording_of_a_conference_is_found_by_it(
 ) -> None:
     told_at = account.url("/recorded")
     noun = f'<Conference record="record-from-start" recordingStatusCallback="{told_at}">room</Conference>'
-    url = account.url("/join", f'<Dial timeLimit="20">{noun}</Dial>')
+    url = account.url("/join", f"<Dial>{noun}</Dial>")
     for phone in (PHONE, "+14155550124"):
-        await sandbox.control("PUT", f"phones/{phone}", json={"says": ["Hello"], "hangs_up_after_ms": 30_000})
+        await sandbox.control("PUT", f"phones/{phone}", json={"says": ["Hello"], "hangs_up_after_ms": 100_000})
         await twilio.calls.create_async(to=phone, from_=NUMBER, url=url)
 
     (told,) = await account.get("/recorded")
