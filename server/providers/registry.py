@@ -17,6 +17,7 @@ from server.providers.ports import (
     MessageSender,
     NumberDirectory,
 )
+from server.providers.transcription_ports import Transcriber, TranscriptReportReader
 from server.providers.twilio.account import TwilioAccount
 from server.providers.video_ports import RecordingFetcher, VideoEventReader, VideoSessions, VideoTokens
 from server.providers.voice_ports import (
@@ -29,6 +30,7 @@ from server.providers.voice_ports import (
 
 if TYPE_CHECKING:
     from server.providers.bandwidth.oauth import ClientCredentials
+    from server.providers.transcription.callback_url import CallbackUrls
 
 
 def message_providers(settings: Settings) -> frozenset[str]:
@@ -215,3 +217,33 @@ def recording_fetcher(settings: Settings) -> RecordingFetcher | None:
     return ZoomRecordingFetcher(
         api_base_url=settings.zoom_api_base_url, allowed_networks=settings.webhook_allowed_networks
     )
+
+
+def transcriber(settings: Settings) -> Transcriber:
+    """VoiceBase where there is an account, else one that runs on this machine."""
+    if settings.voicebase_token is None:
+        from server.providers.transcription.offline import OfflineTranscriber
+
+        return OfflineTranscriber()
+    from server.providers.transcription.voicebase import VoiceBaseTranscriber
+
+    return VoiceBaseTranscriber(
+        token=settings.voicebase_token.get_secret_value(),
+        urls=_transcript_callback_urls(settings),
+        api_base_url=settings.voicebase_api_base_url,
+    )
+
+
+def transcript_report_reader(settings: Settings) -> TranscriptReportReader | None:
+    """VoiceBase's callbacks."""
+    if settings.voicebase_token is None:
+        return None
+    from server.providers.transcription.voicebase_callback import VoiceBaseReportReader
+
+    return VoiceBaseReportReader(_transcript_callback_urls(settings))
+
+
+def _transcript_callback_urls(settings: Settings) -> "CallbackUrls":
+    from server.providers.transcription.callback_url import CallbackUrls
+
+    return CallbackUrls([key.get_secret_value() for key in settings.encryption_keys])
