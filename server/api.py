@@ -19,6 +19,7 @@ from server.calls.call_service import CallService, VoicemailService
 from server.calls.conference_service import ConferenceCallService
 from server.calls.parts import CallParts
 from server.calls.sdk_service import SdkCallService
+from server.calls.transcription_service import TranscriptionRequestService
 from server.calls.twilio_call_service import TwilioCallService
 from server.config import Settings
 from server.conversations import participants
@@ -171,6 +172,17 @@ _SERVICES: tuple[tuple[str, str, Callable[[_Parts], object]], ...] = (
         ),
     ),
     ("status_service", "StatusService", lambda p: StatusService(p.db)),
+    (
+        "transcription_request_service",
+        "TranscriptionRequestService",
+        lambda p: TranscriptionRequestService(
+            p.db,
+            p.notifications,
+            p.storage,
+            registry.transcript_report_reader(p.settings),
+            public_base_url=p.settings.public_base_url,
+        ),
+    ),
     (
         "twilio_call_service",
         "TwilioCallService",

@@ -16,7 +16,7 @@ from server import (
     tables,  # noqa: F401 - rows refer to rows of all of them
 )
 from server.background import Pace, repeat
-from server.calls.work import leg_work
+from server.calls.work import leg_work, recording_work
 from server.config import Settings
 from server.db import DATABASE_DOWN, Database
 from server.encryption import Cipher
@@ -187,13 +187,19 @@ def _video(parts: _Parts) -> list[Loop]:
 
 
 def _calls(parts: _Parts) -> list[Loop]:
-    return leg_work(
-        parts.db,
-        parts.notifications,
-        parts.storage,
-        voice=parts.closing(registry.voice_calls(parts.settings)),
-        time_limit=parts.settings.maximum_call_length,
-    )
+    shared = (parts.db, parts.notifications, parts.storage)
+    voice = parts.closing(registry.voice_calls(parts.settings))
+    return [
+        *leg_work(*shared, voice=voice, time_limit=parts.settings.maximum_call_length),
+        *recording_work(
+            *shared,
+            voice=voice,
+            fetcher=parts.closing(registry.call_recording_fetcher(parts.settings)),
+            transcriber=parts.closing(registry.transcriber(parts.settings)),
+            public_base_url=parts.settings.public_base_url,
+            delete_provider_recordings=parts.settings.delete_provider_recordings,
+        ),
+    ]
 
 
 # What runs beside the work; each is asked for its loops before any of them runs.

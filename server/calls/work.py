@@ -35,7 +35,8 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 def leg_work(
     db: Database, notifications: Notifications, storage: Storage, *, voice: VoiceCalls, time_limit: timedelta
 ) -> list[Work]:
-    """Loops that see to the legs of calls, which last `time_limit` at most; the same as of `call_work`."""
+    """Loops that see to the legs of calls, which last `time_limit` at most; to be run until they are cancelled, made
+    before the notifications run."""
     dialling = DialWorker(db, notifications, voice, storage, time_limit=time_limit)
     controlling = ControlWorker(db, notifications, voice, storage)
     checking = CheckWorker(db, notifications, voice, storage)
@@ -48,7 +49,7 @@ def leg_work(
     return work
 
 
-def call_work(
+def recording_work(
     db: Database,
     notifications: Notifications,
     storage: Storage,
@@ -59,7 +60,7 @@ def call_work(
     public_base_url: str,
     delete_provider_recordings: bool,
 ) -> list[Work]:
-    """Loops to be run until they are cancelled; made before the notifications run."""
+    """Loops that see to recordings and what was said in them; the same as of `leg_work`."""
     work: list[Work] = []
     storing = RecordingWorker(db, notifications, fetcher, storage, delete_provider_copies=delete_provider_recordings)
     for _ in range(recordings.WORKERS):
