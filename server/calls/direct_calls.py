@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import structlog
-from sqlalchemy import or_, select, text
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.accounts.tables import BearerRow
 from server.caller import Caller
 from server.calls import queries
 from server.calls.events import append_event
-from server.calls.legs import apply_progress, record_sid
+from server.calls.incoming import begin_leg, callback_url_of, hold_call_sid
 from server.calls.opt_outs import refuse_opted_out
 from server.calls.parts import CallParts
 from server.calls.sdk_drafts import SdkCallDraft
@@ -29,6 +29,7 @@ from server.calls.voice_tokens import find_voice_token, newest_identity, use_ser
 from server.conversations import participants
 from server.conversations.conversations import find_or_make_conversation
 from server.conversations.drafts import ConversationDraft, ParticipantDraft
+from server.conversations.keys import ConversationKey
 from server.conversations.tables import ConversationRow, PairingRow, ParticipantRow
 from server.errors import DomainError, FailedPrecondition, FieldViolation, InvalidArgument
 from server.notifications import Channel
@@ -43,8 +44,6 @@ EXPIRES_AFTER = timedelta(hours=1)
 
 # The provider looks at a token when the browser connects, and asks us soon after, by a clock of its own.
 _TOKEN_LEEWAY = timedelta(minutes=1)
-
-_LOCK_CALL = text("SELECT pg_advisory_xact_lock(hashtextextended('call ' || :call_sid, 0))")
 
 # What is said of a call that nothing is known to be made from.
 _SENDER_MISSING = FieldViolation(
@@ -125,20 +124,6 @@ async def make_call(parts: CallParts, *, caller: Caller, draft: SdkCallDraft) ->
     return script
 
 
-async def hold_call_sid(tx: AsyncSession, call_sid: str) -> CallLegRow | None:
-    """The leg that is this call at the provider; nobody else makes one until the transaction ends."""
-    await tx.execute(_LOCK_CALL, {"call_sid": call_sid})
-    return (await tx.scalars(select(CallLegRow).where(CallLegRow.call_sid == call_sid))).one_or_none()
-
-
-async def callback_url_of(
-    tx: AsyncSession, *, bearer_id: int, conversation: ConversationRow, given: str | None = None
-) -> str | None:
-    """Where the events of a call go: where it says, else where its conversation's, else its bearer's do."""
-    of_bearer = await tx.scalar(select(BearerRow.callback_url).where(BearerRow.id == bearer_id))
-    return given or conversation.callback_url or of_bearer
-
-
 async def _made_for_browser(tx: AsyncSession, call: IncomingCall) -> CallRow | None:
     leg = await hold_call_sid(tx, call.call_sid)
     if leg is None:
@@ -192,6 +177,10 @@ def _number_to_call(token: VoiceTokenRow, call: IncomingCall) -> str | None:
 async def _order_of(tx: AsyncSession, *, caller: Caller, draft: SdkCallDraft) -> _Order:
     key = draft.conversation
     if key is not None:
+        if draft.phone_number is not None and not await _is_made(tx, caller=caller, key=key):
+            # Whoever makes a conversation with a contact has the contact before: of two who did it the other way round
+            # each would wait for the other.
+            await participants.lock_contacts(tx, _contact_draft(draft.phone_number))
         conversation = await find_or_make_conversation(tx, caller=caller, key=key, callback_url=draft.callback_url)
     else:
         conversation = await _conversation_of_service(tx, caller=caller, draft=draft)
@@ -204,6 +193,16 @@ async def _order_of(tx: AsyncSession, *, caller: Caller, draft: SdkCallDraft) ->
         callback_url=draft.callback_url,
         client_call_id=None,
     )
+
+
+async def _is_made(tx: AsyncSession, *, caller: Caller, key: ConversationKey) -> bool:
+    """Whether the caller has the conversation; one of another key than their own cannot be made."""
+    if key.name != "client_conversation_id":
+        return True
+    found = select(ConversationRow.id).where(
+        ConversationRow.bearer_id == caller.bearer_id, ConversationRow.client_conversation_id == key.value
+    )
+    return await tx.scalar(found) is not None
 
 
 async def _conversation_of_service(tx: AsyncSession, *, caller: Caller, draft: SdkCallDraft) -> ConversationRow:
@@ -276,14 +275,6 @@ async def _make(
     await update_status(tx, call, now=now)
     await append_event(tx, call, urls={}, now=now)
     return call
-
-
-def begin_leg(leg: CallLegRow, incoming: IncomingCall, *, now: datetime) -> None:
-    """The leg is the call that the provider brought."""
-    record_sid(leg, incoming.call_sid, now=now)
-    apply_progress(
-        leg, provider_status=incoming.provider_status, answered_by=None, error=None, occurred_at=None, now=now
-    )
 
 
 async def _only_contact(tx: AsyncSession, order: _Order) -> str:

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.accounts.tables import BearerRow
 from server.calls import queries
-from server.calls.direct_calls import begin_leg, callback_url_of, hold_call_sid
 from server.calls.events import append_event, change_call
+from server.calls.incoming import begin_leg, callback_url_of, hold_call_sid
 from server.calls.legs import apply_progress, record_sid
 from server.calls.opt_outs import is_opted_out, toggle
 from server.calls.parts import CallParts
@@ -51,14 +51,14 @@ async def receive_call(parts: CallParts, incoming: IncomingCall) -> bytes:
     async with parts.db.begin() as tx:
         leg = await hold_call_sid(tx, incoming.call_sid)
         if leg is not None:
-            call = await tx.get_one(CallRow, leg.call_id)
+            found: CallRow | None = await tx.get_one(CallRow, leg.call_id)
         else:
             found = await _make(tx, incoming, now=datetime.now(UTC))
-            if found is None:
-                log.info("return_call.unknown_caller", call_sid=incoming.call_sid)
-                return parts.scripts.say_and_hang_up(parts.unknown_caller_answer)
-            call = found
-        opted_out = await _is_opted_out(tx, call)
+        call = found if found is not None and found.kind == RETURN else None
+        opted_out = call is not None and await _is_opted_out(tx, call)
+    if call is None:
+        log.info("return_call.unknown_caller", call_sid=incoming.call_sid)
+        return parts.scripts.say_and_hang_up(parts.unknown_caller_answer)
     parts.notifications.notify(Channel.OUTBOX)
     return parts.scripts.return_call_menu(call_uuid=call.uuid, attempt=1, again=False, opted_out=opted_out)
 

@@ -11,7 +11,7 @@ from psycopg.rows import scalar_row
 from server.calls.queries import Call
 from server.config import Settings
 from server.db import Database
-from tests.calls.browsers import MODERATOR, events_of, get, new_token, only_call, told
+from tests.calls.browsers import MODERATOR, connect, events_of, get, new_token, only_call, tokens_of, told
 from tests.calls.twilio import Script, Twilio, call_sid
 from tests.clients import CALLBACK_URL, Client, refused
 from tests.conftest import MakeClient
@@ -128,6 +128,21 @@ async def test_deactivated_pairing_and_a_bearer_that_is_gone_know_nobody(
 @pytest.mark.usefixtures("paired")
 async def test_browser_that_asks_here_is_nobody(twilio: Twilio, settings: Settings) -> None:
     assert (await twilio.phone(caller="client:staff_1")).spoken == settings.unknown_caller_answer
+
+
+@pytest.mark.usefixtures("paired")
+async def test_call_of_one_kind_is_none_of_the_other(
+    twilio: Twilio, client: Client, settings: Settings, db: Database
+) -> None:
+    await new_token(client)
+    [token] = await tokens_of(db)
+    of_browser, of_phone = call_sid(), call_sid()
+    await connect(twilio, token, sid=of_browser)
+    await twilio.phone(sid=of_phone)
+
+    assert (await twilio.phone(sid=of_browser)).spoken == settings.unknown_caller_answer
+    assert (await connect(twilio, token, sid=of_phone)).spoken == "This is another call."
+    assert await count(db, "calls") == 2
 
 
 @pytest.mark.usefixtures("paired")
@@ -283,6 +298,18 @@ async def test_three_stops_calls_and_takes_them_again_in_the_next_call(twilio: T
     assert not await opted_out(db)
     assert "stop calls" in menu.spoken
     assert "receive calls" in opted_out_menu.spoken
+
+
+@pytest.mark.usefixtures("paired")
+async def test_number_of_no_messaging_service_has_nothing_to_stop(twilio: Twilio, db: Database) -> None:
+    await db.execute("UPDATE twilio_numbers SET messaging_service_id = NULL")
+    await db.execute("UPDATE conversations SET messaging_service_id = NULL")
+    sid, menu = await call_in(twilio)
+
+    script = await twilio.press(menu, "3", sid=sid)
+
+    assert script.spoken == "That cannot be changed for this number. Goodbye."
+    assert await count(db, "call_opt_outs") == 0
 
 
 @pytest.mark.usefixtures("paired")
