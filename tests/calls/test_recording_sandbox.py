@@ -13,15 +13,15 @@ from pydantic import SecretStr
 from server.api import running_api
 from server.calls.recording_deletions import DeletionWorker
 from server.calls.recordings import RecordingWorker
-from server.calls.transcripts import TranscriptWorker
+from server.calls.transcripts import CALLBACK_PATH, TranscriptWorker
 from server.config import Settings
 from server.db import Database
 from server.notifications import Notifications
 from server.providers import registry
+from server.providers.transcription.callback_url import CallbackUrls
 from server.stack.postgres import free_port
 from server.storage import open_storage
-from tests.calls.recorded import recordings, voicemails
-from tests.calls.transcribing import Service
+from tests.calls.recorded import recordings, transcripts, voicemails
 from tests.clients import Client
 from tests.factories import RECEIVER, SENDER, create_message, make_messaging_service
 from tests.files.support import path_of, signer_of
@@ -29,6 +29,8 @@ from tests.messages.support import until
 from tests.providers.sandbox_voice.account import call_of
 from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, Sandbox, running_sandbox
 from tests.rest.front import Front, running_envoy, until_healthy
+
+VOICEBASE_TOKEN = "voicebase-token"
 
 
 @dataclass
@@ -61,6 +63,14 @@ class System:
         await until(is_so)
         return found[0]
 
+    async def until_transcribed(self) -> None:
+        """Until the transcript is there."""
+
+        async def is_ready() -> bool:
+            return [row["internal_status"] for row in await transcripts(self.db)] == ["ready"]
+
+        await until(is_ready)
+
     async def heard(self, sid: str, kind: str) -> None:
         """Until a phone has heard this."""
 
@@ -84,13 +94,16 @@ class System:
 async def _doors(settings: Settings) -> AsyncIterator[tuple[Settings, Sandbox, Front]]:
     port = free_port()
     public = f"http://127.0.0.1:{port}"
-    async with running_sandbox(voice_url=f"{public}/api/v1/twilio_calls/incoming") as twilio:
+    voice_url = f"{public}/api/v1/twilio_calls/incoming"
+    async with running_sandbox(voice_url=voice_url, voicebase_token=VOICEBASE_TOKEN) as twilio:
         live = settings.model_copy(
             update={
                 "public_base_url": public,
                 "twilio_api_base_url": twilio.base_url,
                 "twilio_account_sid": ACCOUNT_SID,
                 "twilio_auth_token": SecretStr(AUTH_TOKEN),
+                "voicebase_token": SecretStr(VOICEBASE_TOKEN),
+                "voicebase_api_base_url": twilio.base_url,
             }
         )
         async with (
@@ -108,6 +121,7 @@ async def system(
     live, twilio, front = _doors
     storage = open_storage(live.storage_url, signer_of(live))
     fetcher, voice = registry.call_recording_fetcher(live), registry.voice_calls(live)
+    transcriber = registry.transcriber(live)
     await make_messaging_service(db)
     # Which pairs the contact with the number.
     await create_message(client)
@@ -117,13 +131,13 @@ async def system(
         caller=client,
         storing=RecordingWorker(db, notifications, fetcher, storage, delete_provider_copies=True),
         transcribing=TranscriptWorker(
-            db, notifications, Service(), storage, callback_url=f"{live.public_base_url}/unused"
+            db, notifications, transcriber, storage, callback_url=live.public_base_url + CALLBACK_PATH
         ),
         deleting=DeletionWorker(db, voice),
         db=db,
     )
-    await fetcher.aclose()
-    await voice.aclose()
+    for resource in (fetcher, voice, transcriber):
+        await resource.aclose()
     await storage.aclose()
 
 
@@ -137,6 +151,7 @@ async def test_voicemail_is_recorded_stored_transcribed_and_heard_from_our_stora
 
     assert await system.storing.step()
     assert await system.transcribing.step()
+    await system.until_transcribed()
 
     found = await system.rest(f"voicemails/{row['id']}")
     call = await system.rest(f"calls/{found['call_uuid']}")
@@ -146,6 +161,7 @@ async def test_voicemail_is_recorded_stored_transcribed_and_heard_from_our_stora
     assert (found["internal_status"], found["recording_duration"]) == ("transcripted", told["duration"])
     assert (call["kind"], call["internal_status"], call["participant_number"]) == ("return", "transcripted", RECEIVER)
     assert call["transcription"] == found["transcription"]
+    assert found["transcription"]["text"] == "We will be late today."
     async with aiohttp.ClientSession(system.front.url) as public, public.get(path_of(found["recording_url"])) as answer:
         assert answer.status == 200
         with wave.open(BytesIO(await answer.read())) as file:
@@ -183,3 +199,46 @@ async def test_contact_who_says_nothing_leaves_no_recording(system: System) -> N
     assert (found["internal_status"], found["provider_status"]) == ("failed", "absent")
     assert (call["internal_status"], call["error_code"]) == ("voicemail", "RECORDING_ABSENT")
     assert not await system.storing.step()
+
+
+@pytest.mark.parametrize("change", [lambda url: url + "a", lambda url: url.partition("&")[0], lambda url: url[:-43]])
+async def test_only_who_knows_the_code_of_a_transcript_can_tell_of_it(
+    system: System, settings: Settings, change: Callable[[str], str]
+) -> None:
+    sid = await system.go_to_voicemail()
+    await system.twilio.control("POST", f"calls/{sid}/speech", json={"text": "Good morning."})
+    await system.until(lambda rows: [row for row in rows if row["provider_status"] == "completed"])
+    await system.storing.step()
+    [row] = await transcripts(system.db)
+    urls = CallbackUrls([key.get_secret_value() for key in settings.encryption_keys])
+    url = urls.url(system.front.url + CALLBACK_PATH, row["uuid"])
+    failed = {"mediaId": "media-1", "status": "failed", "formatVersion": "3.0.7"}
+
+    async with system.twilio.http.post(change(url), json=failed) as answer:
+        forged = answer.status, (await answer.json())["error"]["reason"]
+    [untouched] = await transcripts(system.db)
+    async with system.twilio.http.post(url, json=failed) as answer:
+        genuine = answer.status, await answer.read()
+    [told] = await transcripts(system.db)
+
+    assert forged == (403, "SIGNATURE_INVALID")
+    assert untouched == row
+    assert genuine == (200, b"")
+    assert told["internal_status"] == "failed"
+
+
+async def test_transcript_whose_callback_was_lost_is_asked_for(system: System) -> None:
+    sid = await system.go_to_voicemail()
+    await system.twilio.control("POST", f"calls/{sid}/speech", json={"text": "Good morning."})
+    await system.until(lambda rows: [row for row in rows if row["provider_status"] == "completed"])
+    await system.storing.step()
+    await system.transcribing.step()
+    await system.until_transcribed()
+    lost = "UPDATE transcripts SET internal_status = 'submitted', words = NULL, due_at = now()"
+    await system.db.execute(lost)
+
+    assert await system.transcribing.step()
+
+    await system.until_transcribed()
+    [row] = await voicemails(system.db)
+    assert (await system.rest(f"voicemails/{row['id']}"))["transcription"]["text"] == "Good morning."
