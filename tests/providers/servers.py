@@ -22,6 +22,8 @@ from server.providers.sandbox.settings import (
     VoiceApp,
     ZoomAccount,
 )
+from server.providers.sandbox.voice_audio import hum
+from server.providers.sandbox.voice_tapes import Speak
 from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.callback import TwilioMessageCallbackReader
 
@@ -111,8 +113,9 @@ async def running_sandbox(
     voice_app: VoiceApp | None = None,
     voicebase_token: str | None = None,
     second: timedelta = timedelta(milliseconds=10),
+    speak: Speak = hum,
 ) -> AsyncIterator[Sandbox]:
-    """A sandbox with numbers and service of its own, as it starts."""
+    """A sandbox with numbers and service of its own, as it starts; phones hum, as a voice takes seconds to load."""
     settings = SandboxSettings(
         ACCOUNT_SID,
         AUTH_TOKEN,
@@ -127,7 +130,7 @@ async def running_sandbox(
         voicebase_token=voicebase_token,
         second=second,
     )
-    async with listening(make_app(settings, now=now)) as address, aiohttp.ClientSession() as http:
+    async with listening(make_app(settings, now=now, speak=speak)) as address, aiohttp.ClientSession() as http:
         yield Sandbox(address, http)
 
 

@@ -36,6 +36,8 @@ from server.providers.sandbox.records import AskedFor
 from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH, SandboxSettings
 from server.providers.sandbox.texts import MAX_REQUEST_BYTES, Texts
 from server.providers.sandbox.voice_app import Voice
+from server.providers.sandbox.voice_speech import speak
+from server.providers.sandbox.voice_tapes import Speak
 from server.providers.sandbox.voicebase import VOICEBASE_PREFIX, NoVoiceBase, VoiceBase
 from server.providers.sandbox.zoom_answers import DOWNLOAD_PREFIX, ZOOM_PREFIX
 from server.providers.sandbox.zoom_app import Zoom
@@ -51,15 +53,18 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now) -> web.Application:
-    """The sandbox as an aiohttp application, its journal replayed; made inside a running event loop."""
+def make_app(settings: SandboxSettings, *, now: Callable[[], datetime] = _now, speak: Speak = speak) -> web.Application:
+    """The sandbox as an aiohttp application, its journal replayed; made inside a running event loop.
+
+    `speak` is how words sound in recordings.
+    """
     carrier = Carrier(settings, Journal(None if settings.data_dir is None else settings.data_dir / "journal"), now=now)
     callbacks = CallbackSender(auth_token=settings.auth_token)
     account = settings.bandwidth
     bandwidth_callbacks = None if account is None else BandwidthCallbacks(account)
     delivery = Delivery(carrier, callbacks, step_delay=settings.step_delay, bandwidth=bandwidth_callbacks)
     zoom = None if settings.zoom is None else Zoom(carrier, settings, settings.zoom)
-    voice = Voice(carrier, callbacks, settings, now=now)
+    voice = Voice(carrier, callbacks, settings, now=now, speak=speak)
     voicebase = None if settings.voicebase_token is None else VoiceBase(carrier, settings, settings.voicebase_token)
 
     async def run_delivery(_: web.Application) -> AsyncIterator[None]:

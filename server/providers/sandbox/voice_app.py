@@ -15,6 +15,7 @@ from server.providers.sandbox.voice_control import VoiceControl
 from server.providers.sandbox.voice_exchange import Exchange
 from server.providers.sandbox.voice_participants import Participants
 from server.providers.sandbox.voice_recordings import Recordings
+from server.providers.sandbox.voice_tapes import Speak
 
 
 class Resource(Protocol):
@@ -29,7 +30,13 @@ class Voice:
     """The calls of one account; made inside a running event loop."""
 
     def __init__(
-        self, carrier: Carrier, callbacks: CallbackSender, settings: SandboxSettings, *, now: Callable[[], datetime]
+        self,
+        carrier: Carrier,
+        callbacks: CallbackSender,
+        settings: SandboxSettings,
+        *,
+        now: Callable[[], datetime],
+        speak: Speak,
     ) -> None:
         self.exchange = Exchange(
             account_sid=settings.account_sid,
@@ -37,6 +44,7 @@ class Voice:
             second=settings.second,
             now=now,
             data_dir=settings.data_dir,
+            speak=speak,
         )
         self._carrier = carrier
         self._settings = settings
