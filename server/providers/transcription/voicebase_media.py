@@ -7,7 +7,6 @@
 """
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -97,11 +96,12 @@ def _is_word(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("w"), str):
         return False
     start, end = value.get("s"), value.get("e")
+    # Neither infinity nor what is not a number is in between.
     return _is_number(start) and _is_number(end) and 0 <= start <= end <= _LONGEST_MS
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _confidence(value: Any) -> float | None:
