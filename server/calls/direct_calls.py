@@ -57,8 +57,13 @@ _SPOKEN = {
     "CONTACT_NOT_NAMED": "It is not known whom to call, because the conversation has no contact, or several.",
     "NO_SENDER_NUMBER": "There is no number to call from.",
     "NUMBER_POOL_EXHAUSTED": "Every number there is to call from is used for this contact in other conversations.",
-    "INVALID_ARGUMENT": "There is no number to call from, or the number to call is none that can be called.",
     "UNAVAILABLE": "The call cannot be made right now. Please try again.",
+}
+# What it hears of a bad field; the page and the token are not asked for others.
+_SPOKEN_OF_FIELDS = {
+    "messaging_service_sid": "There is no number to call from.",
+    "conversation.participants": "The conversation has no room for another contact.",
+    "To": "The number to call is the number that would be called from.",
 }
 _SPOKEN_OF_OTHERS = "The call cannot be made."
 
@@ -106,7 +111,8 @@ async def answer_browser(parts: CallParts, call: IncomingCall) -> bytes:
         # Not the error's own text, which may have the contact's number.
         fields = [each.field for each in error.violations] if isinstance(error, InvalidArgument) else []
         log.warning("direct_call.refused", call_sid=call.call_sid, reason=error.reason, fields=fields)
-        return parts.scripts.say_and_hang_up(_SPOKEN.get(error.reason, _SPOKEN_OF_OTHERS))
+        spoken = [_SPOKEN_OF_FIELDS[field] for field in fields if field in _SPOKEN_OF_FIELDS]
+        return parts.scripts.say_and_hang_up(next(iter(spoken), _SPOKEN.get(error.reason, _SPOKEN_OF_OTHERS)))
     parts.notifications.notify(Channel.OUTBOX)
     return script
 

@@ -16,6 +16,8 @@ from server.calls.tables import CallRow, VoiceTokenRow
 from server.db import Database
 from tests.calls.twilio import Script, Twilio
 from tests.clients import Client
+from tests.factories import SERVICE_SID
+from tests.messages.support import count
 
 MODERATOR = "teacher-1"
 
@@ -79,3 +81,20 @@ async def events_of(db: Database, uuid: UUID) -> list[event_pb2.Event]:
 async def told(db: Database, uuid: UUID) -> list[str]:
     """The statuses that the call's events told, one after the other."""
     return [event.call.internal_status for event in await events_of(db, uuid)]
+
+
+def json_body(content: bytes | None = None, **fields: Any) -> httpbody_pb2.HttpBody:
+    """A body of an API caller's call: these fields, or these bytes."""
+    data = json.dumps(fields).encode() if content is None else content
+    return httpbody_pb2.HttpBody(content_type="application/json", data=data)
+
+
+async def token_row(client: Client, db: Database, **over: Any) -> VoiceTokenRow:
+    """A token that calls from the messaging service."""
+    await new_token(client, messaging_service_sid=SERVICE_SID, **over)
+    return (await tokens_of(db))[-1]
+
+
+async def nothing_is_left(db: Database) -> bool:
+    """Whether there is no call, and nobody new is paired."""
+    return not any([await count(db, table) for table in ("calls", "call_legs", "events", "pairings")])

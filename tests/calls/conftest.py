@@ -13,6 +13,7 @@ from server.notifications import Notifications
 from server.providers.twilio.twiml import TwilioCallScripts
 from server.storage import Storage, open_storage
 from tests.calls.twilio import Twilio
+from tests.factories import make_messaging_service
 from tests.files.support import signer_of
 
 
@@ -41,3 +42,9 @@ def parts(db: Database, notifications: Notifications, storage: Storage, settings
 def twilio(channel: grpc.aio.Channel) -> Twilio:
     """Twilio, as the API under test knows it."""
     return Twilio(channel)
+
+
+@pytest.fixture
+async def messaging_service(db: Database) -> None:
+    """A messaging service with two numbers."""
+    await make_messaging_service(db)

@@ -31,13 +31,7 @@ async def dialled(db: Database) -> list[tuple[str, str]]:
     return [(call.row.provider_number, call.row.participant_number) for call in await calls_of(db)]
 
 
-@pytest.fixture
-async def service(db: Database) -> None:
-    """A messaging service with two numbers."""
-    await make_messaging_service(db)
-
-
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_browser_is_connected_with_the_contact_of_its_token(twilio: Twilio, client: Client, db: Database) -> None:
     token = await new_token(client, phone_number=RECEIVER, messaging_service_sid=SERVICE_SID, client_call_id="call-7")
     [row] = await tokens_of(db)
@@ -77,7 +71,7 @@ async def test_browser_is_connected_with_the_contact_of_its_token(twilio: Twilio
     ]
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_caller_of_the_api_is_answered_the_same(client: Client, db: Database) -> None:
     before = datetime.now(UTC)
 
@@ -97,7 +91,7 @@ async def test_caller_of_the_api_is_answered_the_same(client: Client, db: Databa
     assert before <= call.row.expires_at - timedelta(hours=1) <= datetime.now(UTC)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_browser_of_an_api_callers_call_is_the_one_of_the_newest_token(client: Client, db: Database) -> None:
     await new_token(client, moderator_id="first")
     token = await new_token(client)
@@ -107,7 +101,7 @@ async def test_browser_of_an_api_callers_call_is_the_one_of_the_newest_token(cli
     assert (await only_call(db)).legs[0].address == token.identity
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_call_is_made_once_however_often_the_provider_asks(twilio: Twilio, client: Client, db: Database) -> None:
     await new_token(client, phone_number=RECEIVER, messaging_service_sid=SERVICE_SID)
     [row] = await tokens_of(db)
@@ -124,7 +118,7 @@ async def test_call_is_made_once_however_often_the_provider_asks(twilio: Twilio,
     assert await count(db, "pairings") == 1
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_number_is_the_one_that_messages_are_sent_from(client: Client, db: Database) -> None:
     await create_message(client, sender_number=SECOND_SENDER)
 
@@ -136,7 +130,7 @@ async def test_number_is_the_one_that_messages_are_sent_from(client: Client, db:
     assert message.sender_number == SECOND_SENDER
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_token_and_call_leave_the_conversation_something_to_send_from(
     twilio: Twilio, client: Client, db: Database
 ) -> None:
@@ -151,7 +145,7 @@ async def test_token_and_call_leave_the_conversation_something_to_send_from(
     assert message.sender_number == SENDER
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_conversations_that_call_a_contact_at_once_have_a_number_each(
     client: Client, client_of: MakeClient, db: Database
 ) -> None:
@@ -173,7 +167,7 @@ async def test_conversations_that_call_a_contact_at_once_have_a_number_each(
     assert {number for _bearer, number in numbers} == {SENDER, SECOND_SENDER}
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_deactivated_pairing_is_made_again(client: Client, db: Database) -> None:
     await create_message(client, sender_number=SECOND_SENDER)
     await db.execute("DELETE FROM pairings")
@@ -185,7 +179,7 @@ async def test_deactivated_pairing_is_made_again(client: Client, db: Database) -
     assert await count(db, "pairings") == 1
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_without_a_conversation_it_is_the_last_that_calls_from_there(client: Client, db: Database) -> None:
     await make_messaging_service(
         db, name="b", global_customer_id="b", twilio_messaging_sid="MG2", phone_numbers=["+12065550102"]
@@ -203,7 +197,7 @@ async def test_without_a_conversation_it_is_the_last_that_calls_from_there(clien
     assert [call.row.provider_number for call in calls] == [SENDER] * 2 + ["+12065550102"] * 4
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 @pytest.mark.parametrize(
     ("of_call", "of_conversation", "expected"),
     [
@@ -232,7 +226,7 @@ async def test_events_go_where_the_call_says_else_its_conversation_else_its_bear
     assert (await conversation_of(client)).callback_url == (of_conversation or "")
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_call_that_makes_its_conversation_says_where_its_events_go_from_then_on(
     client: Client, db: Database
 ) -> None:
@@ -244,7 +238,7 @@ async def test_call_that_makes_its_conversation_says_where_its_events_go_from_th
     assert [call.row.callback_url for call in await calls_of(db)] == [url] * 2
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 @pytest.mark.parametrize("bearer_type", list(BearerType))
 async def test_every_role_may_call(client_of: MakeClient, db: Database, bearer_type: BearerType) -> None:
     client = await client_of(bearer_type)

@@ -1,33 +1,25 @@
 """Browsers' calls that are not made: a browser hears why, an API caller is told, nobody finds a trace of them."""
 
-import json
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from commonservices.v1 import conversation_service_pb2, sdk_call_service_pb2_grpc
-from google.api import httpbody_pb2
+from commonservices.v1 import conversation_service_pb2
 from structlog.testing import capture_logs
 
-from server.calls.tables import VoiceTokenRow
 from server.db import Database
-from tests.calls.browsers import connect, new_token, tokens_of
-from tests.calls.twilio import FORM, SDK_PATH, Script, Twilio, call_sid
-from tests.clients import Client, Metadata, Refusal, credentials, refused
+from tests.calls.browsers import connect, json_body, new_token, nothing_is_left, token_row, tokens_of
+from tests.calls.twilio import SDK_PATH, Script, Twilio, call_sid
+from tests.clients import Client, Refusal, refused
 from tests.conftest import MakeClient
-from tests.factories import RECEIVER, SENDER, SERVICE_SID, create_message, make_messaging_service
+from tests.factories import RECEIVER, SENDER, SERVICE_SID, create_message
 from tests.messages.support import count
 
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 OTHER_CONTACT = "+12065550191"
 
 NO_TOKEN = "This call has no voice token that is known here."
-
-
-def json_body(content: bytes | None = None, **fields: Any) -> httpbody_pb2.HttpBody:
-    data = json.dumps(fields).encode() if content is None else content
-    return httpbody_pb2.HttpBody(content_type="application/json", data=data)
 
 
 async def told(client: Client, content: bytes | None = None, **fields: Any) -> Refusal:
@@ -43,29 +35,12 @@ async def opt_out(db: Database) -> None:
     )
 
 
-async def nothing_is_left(db: Database) -> bool:
-    """Whether there is no call, and nobody new is paired."""
-    return not any([await count(db, table) for table in ("calls", "call_legs", "events", "pairings")])
-
-
-@pytest.fixture
-async def service(db: Database) -> None:
-    """A messaging service with two numbers."""
-    await make_messaging_service(db)
-
-
-async def token_row(client: Client, db: Database, **over: Any) -> VoiceTokenRow:
-    """A token that calls from the messaging service."""
-    await new_token(client, messaging_service_sid=SERVICE_SID, **over)
-    return (await tokens_of(db))[-1]
-
-
 async def heard(script: Script, text: str) -> bool:
     """Whether the browser is told no more than this sentence, and hung up on."""
     return script.verbs == ["Say", "Hangup"] and script.spoken == text
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_call_of_a_token_that_is_not_there_is_told_so(twilio: Twilio, client: Client, db: Database) -> None:
     row = await token_row(client, db, phone_number=RECEIVER)
     uuid = str(row.uuid)
@@ -82,7 +57,7 @@ async def test_call_of_a_token_that_is_not_there_is_told_so(twilio: Twilio, clie
     assert await nothing_is_left(db)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_phone_that_calls_the_browsers_url_has_no_token(twilio: Twilio, client: Client, db: Database) -> None:
     row = await token_row(client, db, phone_number=RECEIVER)
     form = {
@@ -98,7 +73,7 @@ async def test_phone_that_calls_the_browsers_url_has_no_token(twilio: Twilio, cl
     assert await heard(script, NO_TOKEN)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_token_of_a_bearer_that_is_gone_calls_nobody(twilio: Twilio, client: Client, db: Database) -> None:
     row = await token_row(client, db, phone_number=RECEIVER)
     await db.execute("UPDATE bearers SET deleted_at = now() WHERE id = %s", [client.bearer_id])
@@ -107,7 +82,7 @@ async def test_token_of_a_bearer_that_is_gone_calls_nobody(twilio: Twilio, clien
     assert await nothing_is_left(db)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_token_that_has_expired_calls_nobody(twilio: Twilio, client: Client, db: Database) -> None:
     row = await token_row(client, db, phone_number=RECEIVER)
     await db.execute("UPDATE voice_tokens SET expires_at = now() - interval '2 minutes'")
@@ -120,7 +95,7 @@ async def test_token_that_has_expired_calls_nobody(twilio: Twilio, client: Clien
     assert in_time.verbs == ["Dial/Number"]
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 @pytest.mark.parametrize(
     ("phone_number", "to", "text"),
     [
@@ -139,14 +114,14 @@ async def test_page_calls_nobody_but_whom_its_token_is_for(
     assert await nothing_is_left(db)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_page_may_name_the_tokens_number_again(twilio: Twilio, client: Client, db: Database) -> None:
     row = await token_row(client, db, phone_number=RECEIVER)
 
     assert (await connect(twilio, row, to="206 555 0190")).verbs == ["Dial/Number"]
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_who_has_opted_out_of_calls_is_not_called(twilio: Twilio, client: Client, db: Database) -> None:
     row = await token_row(client, db, phone_number=RECEIVER)
     await opt_out(db)
@@ -161,7 +136,7 @@ async def test_who_has_opted_out_of_calls_is_not_called(twilio: Twilio, client: 
     await create_message(client)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 @pytest.mark.parametrize("contacts", [[], [RECEIVER, OTHER_CONTACT]])
 async def test_contact_must_be_named_where_it_is_not_the_only_one(
     twilio: Twilio, client: Client, db: Database, contacts: list[str]
@@ -194,8 +169,7 @@ async def test_there_must_be_something_to_call_from(twilio: Twilio, client: Clie
         await told(client, To=RECEIVER, global_customer_id="nobody"),
     ]
 
-    assert script.verbs == ["Say", "Hangup"]
-    assert script.spoken.startswith("There is no number to call from")
+    assert await heard(script, "There is no number to call from.")
     assert [refusal.reason for refusal in refusals] == ["INVALID_ARGUMENT", "NO_SENDER_NUMBER", "NO_SENDER_NUMBER"]
     assert refusals[0].fields == ("messaging_service_sid",)
     assert refusals[1].metadata == {"messaging_service_sid": "MG0"}
@@ -203,7 +177,7 @@ async def test_there_must_be_something_to_call_from(twilio: Twilio, client: Clie
     assert await count(db, "conversations") == 1
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_numbers_that_other_conversations_have_are_told(
     twilio: Twilio, client: Client, client_of: MakeClient, db: Database
 ) -> None:
@@ -219,15 +193,46 @@ async def test_numbers_that_other_conversations_have_are_told(
     assert refusal == Refusal(PRECONDITION, "NUMBER_POOL_EXHAUSTED", {"receiver_number": RECEIVER}, ())
 
 
-@pytest.mark.usefixtures("service")
-async def test_our_number_does_not_call_itself(client: Client, db: Database) -> None:
+@pytest.mark.usefixtures("messaging_service")
+async def test_our_number_does_not_call_itself(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db)
+
+    script = await connect(twilio, row, to=SENDER)
     refusal = await told(client, To=SENDER, client_conversation_id="a", messaging_service_sid=SERVICE_SID)
 
+    assert await heard(script, "The number to call is the number that would be called from.")
     assert refusal.fields == ("To",)
     assert await nothing_is_left(db)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
+async def test_full_conversation_takes_no_other_contact(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db)
+    await db.execute(
+        "INSERT INTO participants (conversation_id, role, phone_number) "
+        "SELECT id, 'contact', '+1206555' || to_char(n, 'FM0000') FROM conversations, generate_series(1000, 1248) n"
+    )
+
+    script = await connect(twilio, row, to=RECEIVER)
+    refusal = await told(client, client_conversation_id="conversation-1", To=RECEIVER)
+
+    assert await heard(script, "The conversation has no room for another contact.")
+    assert refusal.fields == ("conversation.participants",)
+    assert await nothing_is_left(db)
+
+
+@pytest.mark.usefixtures("messaging_service")
+@pytest.mark.parametrize("to", ["\0", "9" * 100_000, "+" * 1000, "\u202e+1", "+1206555019\0", "nobody\n"])
+async def test_whatever_a_page_asks_for_it_hears_a_sentence(
+    twilio: Twilio, client: Client, db: Database, to: str
+) -> None:
+    row = await token_row(client, db)
+
+    assert await heard(await connect(twilio, row, to=to), "The number to call is not a phone number.")
+    assert await nothing_is_left(db)
+
+
+@pytest.mark.usefixtures("messaging_service")
 async def test_why_a_browser_cannot_call_is_logged_without_its_numbers(
     twilio: Twilio, client: Client, db: Database
 ) -> None:
@@ -249,7 +254,7 @@ async def test_why_a_browser_cannot_call_is_logged_without_its_numbers(
     assert RECEIVER not in repr(refusals)
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("messaging_service")
 async def test_another_bearers_conversation_is_not_there(
     client: Client, client_of: MakeClient, admin: Client, db: Database
 ) -> None:
@@ -294,69 +299,3 @@ async def test_hostile_bodies_are_bad_fields(client: Client, db: Database, conte
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
     assert field in refusal.fields
     assert await nothing_is_left(db)
-
-
-@pytest.fixture
-def sdk(channel: grpc.aio.Channel) -> "sdk_call_service_pb2_grpc.SdkCallServiceAsyncStub":
-    """The service, without credentials."""
-    return sdk_call_service_pb2_grpc.SdkCallServiceStub(channel)
-
-
-@pytest.mark.usefixtures("service")
-async def test_only_twilios_signature_makes_a_browsers_call(
-    channel: grpc.aio.Channel,
-    sdk: "sdk_call_service_pb2_grpc.SdkCallServiceAsyncStub",
-    client: Client,
-    db: Database,
-) -> None:
-    row = await token_row(client, db, phone_number=RECEIVER)
-    form = httpbody_pb2.HttpBody(content_type=FORM, data=b"CallSid=CA1&From=client:a&CallStatus=ringing")
-
-    refusals = [
-        await refused(connect(Twilio(channel, auth_token="another account's"), row)),
-        await refused(sdk.RespondToSdkCall(form)),
-        await refused(sdk.RespondToSdkCall(form, metadata=(("x-twilio-signature", "nonsense"),))),
-        await refused(sdk.RespondToSdkCall(httpbody_pb2.HttpBody(content_type=FORM, data=b"\xff\0=" * 1000))),
-        await refused(sdk.RespondToSdkCall(httpbody_pb2.HttpBody(content_type=FORM, data=b"a=b&" * 250_000))),
-    ]
-
-    assert {(refusal.code, refusal.reason) for refusal in refusals} == {
-        (grpc.StatusCode.PERMISSION_DENIED, "SIGNATURE_INVALID")
-    }
-    assert await nothing_is_left(db)
-
-
-@pytest.mark.parametrize(
-    ("metadata", "reason"),
-    [
-        ((), "CREDENTIALS_MISSING"),
-        ((("authorization", "Basic YTpi"),), "CREDENTIALS_MISSING"),
-        ((("authorization", "Bearer"),), "CREDENTIALS_MISSING"),
-        ((("authorization", " bearer   "),), "CREDENTIALS_MISSING"),
-        (credentials("csk_unknown"), "CREDENTIALS_INVALID"),
-    ],
-)
-async def test_json_needs_an_api_key(
-    sdk: "sdk_call_service_pb2_grpc.SdkCallServiceAsyncStub", db: Database, metadata: Metadata, reason: str
-) -> None:
-    body = json_body(To=RECEIVER, client_conversation_id="a")
-
-    refusal = await refused(sdk.RespondToSdkCall(body, metadata=metadata))
-
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
-    assert await nothing_is_left(db)
-
-
-@pytest.mark.usefixtures("service")
-async def test_key_that_was_revoked_is_not_saved_by_a_signature(twilio: Twilio, client: Client, db: Database) -> None:
-    row = await token_row(client, db, phone_number=RECEIVER)
-
-    unknown = await refused(connect(twilio.with_metadata(*credentials("csk_unknown")), row))
-    providers_own = await connect(twilio.with_metadata(("authorization", "Basic QUMwOnRva2Vu")), row)
-    with_key = await refused(connect(twilio.with_metadata(*client.metadata), row))
-
-    assert unknown.reason == "CREDENTIALS_INVALID"
-    assert providers_own.verbs == ["Dial/Number"]
-    # Who shows a key speaks for its bearer, and speaks JSON.
-    assert with_key.fields == ("body",)
-    assert await count(db, "calls") == 1
