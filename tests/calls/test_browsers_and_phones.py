@@ -74,6 +74,13 @@ class System:
                 pass
         return [heard["text"] for heard in call["heard"] if heard["kind"] == "say"]
 
+    async def until_rings(self, identity: str) -> None:
+        """Until a browser rings."""
+        path = f"calls?phone=client:{identity}&status=ringing"
+        async with asyncio.timeout(PATIENCE * 4):
+            while not (await self.sandbox.control("GET", path))["calls"]:
+                pass
+
     async def until(self, holds: Callable[[Any], object]) -> Any:
         """The only call there is, once it is so."""
         async with asyncio.timeout(PATIENCE * 4):
@@ -191,7 +198,7 @@ async def test_browser_that_hangs_up_while_it_rings_has_canceled(system: System)
     await system.ask_after_calls()
 
     call = await system.until(lambda shown: shown["internal_status"] != "pending")
-    assert call["internal_status"] in ("canceled", "no_answer")
+    assert (call["internal_status"], call["provider_status"]) == ("canceled", "canceled")
 
 
 async def test_phone_that_opted_out_is_not_called_and_the_browser_hears_why(system: System) -> None:
@@ -238,6 +245,21 @@ async def test_phone_calls_back_where_no_browser_answers_and_leaves_a_voicemail(
     call = await system.until(lambda shown: shown["internal_status"] == "voicemail")
     assert VOICEMAIL in heard
     assert call["voicemail"]["caller_id"] == RECEIVER
+    assert await system.nothing_was_wrong()
+
+
+async def test_phone_that_hangs_up_while_a_browser_rings_leaves_no_voicemail(system: System) -> None:
+    token = await system.token()
+    await system.sandbox.control("POST", "clients", json={"token": token["token"], "answers_after_ms": 60_000})
+    sid = await system.phone_calls("1")
+    await system.until_rings(token["identity"])
+
+    await system.sandbox.control("POST", f"calls/{sid}/hangup", json={})
+    await system.over(sid)
+    await system.ask_after_calls()
+
+    call = await system.until_status("no_answer")
+    assert "voicemail" not in call
     assert await system.nothing_was_wrong()
 
 
