@@ -4,6 +4,7 @@ The voice, its model with it, comes with the extra `local`. Without it, and of w
 hummed, a tone for each.
 """
 
+import os
 import re
 import threading
 import unicodedata
@@ -68,6 +69,8 @@ def _speech(voice: "Hibari", text: str) -> bytes:
 
 @cache
 def _voice() -> "Hibari | None":
+    # It would report to its maker what it does.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         from hibari import Hibari
     except ModuleNotFoundError as error:

