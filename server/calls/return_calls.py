@@ -24,7 +24,7 @@ from server.calls.tables import CallLegRow, CallRow, VoicemailRow
 from server.calls.voice_tokens import newest_identity
 from server.conversations.tables import ConversationRow, PairingRow
 from server.notifications import Channel
-from server.providers.voice_ports import DialResult, IncomingCall, MenuChoice
+from server.providers.voice_ports import FINAL_STATUSES, DialResult, IncomingCall, MenuChoice
 from server.validation import e164
 
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ _NOT_CHANGED = "That cannot be changed for this number. Goodbye."
 
 # A dial's own words for a leg that was spoken on.
 _ANSWERED = ("completed", "answered")
-# Who called hung up while it rang: nobody is there who could leave a message.
+# Withdrawn while it rang.
 _CANCELED = "canceled"
 
 
@@ -100,15 +100,19 @@ async def after_dial(parts: CallParts, result: DialResult) -> bytes:
 
     async def change(tx: AsyncSession, call: CallRow) -> None:
         nonlocal answer
-        if call.kind == DIRECT:
-            await _name(tx, await _leg_of(tx, call, SDK), result.call_sid, now=now)
+        dialling = await _leg_of(tx, call, SDK if call.kind == DIRECT else CONTACT)
+        await _name(tx, dialling, result.call_sid, now=now)
+        if result.provider_status is not None and dialling.call_sid == result.call_sid:
+            _apply(dialling, result.provider_status, now=now)
         dialled = await _find_leg(tx, call, CONTACT if call.kind == DIRECT else SDK)
         if dialled is None:
             log.warning("return_call.never_rang", call_uuid=str(call.uuid))
             return
         await _name(tx, dialled, result.dial_call_sid, now=now)
         _apply(dialled, status, now=now)
-        if call.kind == RETURN and status not in ("completed", _CANCELED):
+        # Nobody is there who could leave a message where the caller has hung up.
+        is_there = result.provider_status not in FINAL_STATUSES and status != _CANCELED
+        if call.kind == RETURN and is_there and status != "completed":
             answer = await _take_voicemail(tx, parts, call, now=now)
 
     await change_call(parts.db, parts.notifications, parts.storage, call_id=call.id, change=change)

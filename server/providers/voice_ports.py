@@ -168,6 +168,8 @@ class DialResult:
 
     call_sid: str
     call_uuid: UUID
+    # Of the call that dialled: it is over where its caller hung up. None where the provider does not say.
+    provider_status: str | None
     dial_status: str
     dial_call_sid: str | None
 

@@ -188,7 +188,7 @@ async def test_browser_calls_a_phone_that_is_not_answered(system: System, pickup
     assert (await system.until_status(status))["internal_status"] == status
 
 
-async def test_browser_that_hangs_up_while_it_rings_has_canceled(system: System) -> None:
+async def test_browser_that_hangs_up_while_it_rings_was_answered_by_nobody(system: System) -> None:
     await system.phone(RECEIVER, answers_after_ms=60_000)
     sid = await system.browser_calls(await system.token())
     await system.until(lambda shown: shown.get("provider_status") == "ringing")
@@ -198,7 +198,7 @@ async def test_browser_that_hangs_up_while_it_rings_has_canceled(system: System)
     await system.ask_after_calls()
 
     call = await system.until(lambda shown: shown["internal_status"] != "pending")
-    assert (call["internal_status"], call["provider_status"]) == ("canceled", "canceled")
+    assert (call["internal_status"], call["provider_status"]) == ("no_answer", "no-answer")
 
 
 async def test_phone_that_opted_out_is_not_called_and_the_browser_hears_why(system: System) -> None:

@@ -236,14 +236,17 @@ async def test_call_that_no_browser_answers_goes_to_voicemail(
 
 
 @pytest.mark.usefixtures("paired")
+@pytest.mark.parametrize(
+    ("dial_status", "call_status"), [("canceled", "in-progress"), ("canceled", "completed"), ("no-answer", "completed")]
+)
 async def test_caller_who_hangs_up_while_it_rings_leaves_no_voicemail(
-    twilio: Twilio, client: Client, db: Database
+    twilio: Twilio, client: Client, db: Database, dial_status: str, call_status: str
 ) -> None:
     await new_token(client)
     sid, menu = await call_in(twilio)
     ring = await twilio.press(menu, "1", sid=sid)
 
-    script = await twilio.dialled(ring, "canceled", sid=sid)
+    script = await twilio.dialled(ring, dial_status, sid=sid, call_status=call_status)
     await twilio.follow(
         "http://shunkan_ido/api/v1/twilio_calls/participant_status_changes",
         {"CallSid": sid, "CallStatus": "completed"},

@@ -121,11 +121,20 @@ class Twilio:
 
     async def press(self, menu: Script, digits: str, *, sid: str) -> Script:
         """What is pressed in a menu; nothing where it is empty."""
-        return await self.follow(menu.url("Gather", "action"), _call(sid) | {"Digits": digits})
+        form = _call(sid) | {"CallStatus": "in-progress", "Digits": digits}
+        return await self.follow(menu.url("Gather", "action"), form)
 
-    async def dialled(self, script: Script, dial_status: str, *, sid: str, dial_call_sid: str | None = None) -> Script:
-        """How the dial of a script ended."""
-        form = _call(sid) | {"DialCallStatus": dial_status}
+    async def dialled(
+        self,
+        script: Script,
+        dial_status: str,
+        *,
+        sid: str,
+        dial_call_sid: str | None = None,
+        call_status: str = "in-progress",
+    ) -> Script:
+        """How the dial of a script ended; the call that dialled is over where its caller hung up."""
+        form = _call(sid) | {"CallStatus": call_status, "DialCallStatus": dial_status}
         if dial_call_sid is not None:
             form["DialCallSid"] = dial_call_sid
         return await self.follow(script.url("Dial", "action"), form)

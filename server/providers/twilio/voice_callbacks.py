@@ -128,6 +128,7 @@ class TwilioVoiceCallbackReader:
         return DialResult(
             call_sid=fields["CallSid"],
             call_uuid=query.needed_uuid("call_uuid"),
+            provider_status=fields.get("CallStatus") or None,
             dial_status=fields["DialCallStatus"],
             dial_call_sid=fields.get("DialCallSid") or None,
         )

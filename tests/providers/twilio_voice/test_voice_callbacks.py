@@ -272,7 +272,11 @@ def test_attempt_that_is_no_number_is_malformed(attempt: str) -> None:
 
 def test_dial_result_is_read() -> None:
     assert READER.read_dial_result(signed(DIAL_URL, DIAL)) == DialResult(
-        call_sid=CALL_SID, call_uuid=CALL, dial_status="no-answer", dial_call_sid="CA" + "2" * 32
+        call_sid=CALL_SID,
+        call_uuid=CALL,
+        provider_status="in-progress",
+        dial_status="no-answer",
+        dial_call_sid="CA" + "2" * 32,
     )
 
 
