@@ -444,6 +444,41 @@ async def test_worker_whose_lease_ran_out_changes_nothing(
     assert await told(db, call) == ["finished", "recorded"]
 
 
+@pytest.mark.parametrize("late_answer", [status(410), status(503), audio(wav(9)), audio(wav(2)[:-1]), audio(b"no WAV")])
+async def test_worker_whose_lease_ran_out_changes_nothing_of_who_has_it_now(
+    parts: CallParts, call: CallRow, vendor: Vendor, make_worker: MakeWorker, db: Database, late_answer: Answer
+) -> None:
+    came, late_may_go, prompt_may_go = 0, asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal came
+        came += 1
+        if came == 1:
+            await late_may_go.wait()
+            return await late_answer(request)
+        await prompt_may_go.wait()
+        return await audio(wav(2))(request)
+
+    vendor.answers["a"] = answer
+    await tell(parts, call, vendor, duration=None)
+    late = asyncio.create_task(make_worker().step())
+    await until(lambda: came == 1)
+    await make_due(db)
+    prompt = asyncio.create_task(make_worker().step())
+    await until(lambda: came == 2)
+    claimed = await recordings(db)
+
+    late_may_go.set()
+    await late
+    meanwhile = await recordings(db)
+    prompt_may_go.set()
+    await prompt
+
+    assert meanwhile == claimed
+    assert [(row["internal_status"], row["duration"]) for row in await recordings(db)] == [("stored", 2)]
+    assert await told(db, call) == ["recorded"]
+
+
 async def test_lease_lasts_for_as_long_as_the_file_arrives(
     parts: CallParts, call: CallRow, vendor: Vendor, make_worker: MakeWorker, db: Database
 ) -> None:

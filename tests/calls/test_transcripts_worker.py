@@ -330,6 +330,48 @@ async def test_worker_whose_lease_ran_out_changes_nothing(
     assert await told(db, call) == ["finished", "recorded", "transcripted"]
 
 
+@pytest.mark.parametrize(
+    "late_answer",
+    [
+        Transcript(()),
+        Submitted("late"),
+        TranscriptionFailed("late"),
+        ProviderUnavailable("late"),
+        ProviderOutcomeUnknown("late"),
+    ],
+)
+async def test_worker_whose_lease_ran_out_changes_nothing_of_who_has_it_now(
+    parts: CallParts,
+    call: CallRow,
+    make_worker: MakeWorker,
+    service: Service,
+    db: Database,
+    storage: Storage,
+    late_answer: Outcome,
+) -> None:
+    service.gate.clear()
+    late = asyncio.create_task(make_worker().step())
+    await until(lambda: len(service.heard) == 1)
+    other = Service()
+    other.gate.clear()
+    await make_due(db)
+    worker = TranscriptWorker(db, parts.notifications, other, storage, callback_url=CALLBACK_URL)
+    prompt = asyncio.create_task(worker.step())
+    await until(lambda: len(other.heard) == 1)
+    claimed = await transcripts(db)
+
+    service.answer = late_answer
+    service.gate.set()
+    await late
+    meanwhile = await transcripts(db)
+    other.gate.set()
+    await prompt
+
+    assert meanwhile == claimed
+    assert (await shown(db, storage, call)).transcription.text == "Hello, this is school."
+    assert await told(db, call) == ["finished", "recorded", "transcripted"]
+
+
 async def test_lease_lasts_for_as_long_as_it_takes(
     call: CallRow, make_worker: MakeWorker, service: Service, db: Database
 ) -> None:
