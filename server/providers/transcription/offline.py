@@ -5,6 +5,7 @@ import importlib.util
 import json
 import signal
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -30,6 +31,8 @@ _BYTES_A_SECOND = 16_000
 
 # How much longer it may take where the machine is busy with other things.
 _PATIENCE = 4
+
+_PART_BYTES = 1024 * 1024
 
 # What is logged of what a process that crashed wrote.
 _LAST_WORDS_BYTES = 2_000
@@ -88,7 +91,7 @@ class OfflineTranscriber:
         )
         try:
             async with asyncio.timeout(bound.total_seconds() * _PATIENCE):
-                answer, said = await process.communicate(audio)
+                (answer, said), _ = await asyncio.gather(process.communicate(), _feed(process, audio))
         except TimeoutError as error:
             raise ProviderUnavailable("the recognizer got too little of the processor") from error
         finally:
@@ -103,6 +106,17 @@ class OfflineTranscriber:
             log.error("transcription.crashed", reference=str(reference), status=process.returncode, said=last_words)
             raise ProviderUnavailable(f"the recognizer ended with {process.returncode}")
         return _transcript(answer)
+
+
+async def _feed(process: asyncio.subprocess.Process, audio: bytes) -> None:
+    """In parts, so that no second copy of a long recording is made at once."""
+    assert process.stdin is not None, "it is a pipe"
+    # What ended before it has read all says why by how it ended.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        for at in range(0, len(audio), _PART_BYTES):
+            process.stdin.write(audio[at : at + _PART_BYTES])
+            await process.stdin.drain()
+    process.stdin.close()
 
 
 def longest(audio: bytes) -> timedelta:
