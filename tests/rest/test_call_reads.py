@@ -16,6 +16,7 @@ from server.calls.transcripts import TranscriptWorker
 from server.config import Settings
 from server.db import Database
 from server.notifications import Notifications
+from server.providers.transcription_ports import Transcript, Word
 from server.providers.twilio.twiml import TwilioCallScripts
 from server.storage import open_storage
 from tests.calls.recorded import make_conference, make_direct_call, make_return_call, report, sid, voicemails, wav
@@ -123,3 +124,18 @@ async def test_recording_is_had_at_its_url_and_only_there(
             assert await answer.read() == wav()
         async with session.get(path.replace("signature=", "signature=a")) as answer:
             assert answer.status == 403
+
+
+async def test_long_call_is_shown_whole(front: Front, client: Client, db: Database, parts: CallParts) -> None:
+    """Two hours of two people who speak all the time."""
+    call = await make_direct_call(db, client)
+    await record(parts, call)
+    words = tuple(Word("conversation,", 400 * n, 400 * n + 390, 0.9) for n in range(18_000))
+    worker = TranscriptWorker(
+        parts.db, parts.notifications, Service(Transcript(words)), parts.storage, callback_url="https://service.example"
+    )
+    assert await worker.step()
+
+    found = await get(front, client, f"/api/v1/calls/{call.uuid}")
+
+    assert found["transcription"]["text"].count("conversation") == 18_000
