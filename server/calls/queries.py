@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls.tables import (
@@ -94,11 +94,14 @@ async def find_call(tx: AsyncSession, uuid: UUID, *, owner_id: int | None) -> Ca
 
 async def find_conference(tx: AsyncSession, uuid: UUID, *, owner_id: int | None) -> CallRow | None:
     """The call of the conference that has this UUID, or whose call has it; the owner's alone, where there is one."""
-    query = (
-        select(CallRow)
-        .join(ConferenceCallRow, ConferenceCallRow.call_id == CallRow.id)
-        .where(or_(CallRow.uuid == uuid, ConferenceCallRow.uuid == uuid))
+    # Two questions of an index each: an OR over both tables reads them whole.
+    named = union(
+        select(ConferenceCallRow.call_id).where(ConferenceCallRow.uuid == uuid),
+        select(ConferenceCallRow.call_id)
+        .join(CallRow, CallRow.id == ConferenceCallRow.call_id)
+        .where(CallRow.uuid == uuid),
     )
+    query = select(CallRow).where(CallRow.id.in_(named))
     if owner_id is not None:
         query = query.where(CallRow.bearer_id == owner_id)
     return (await tx.scalars(query)).one_or_none()

@@ -62,7 +62,7 @@ class ConferenceCallRow(Base):
     # Its own UUID, which is also its name at the provider.
     uuid: Mapped[UUID] = mapped_column(unique=True)
     welcome_message: Mapped[str]
-    conference_sid: Mapped[str | None]
+    conference_sid: Mapped[str | None] = mapped_column(index=True)
     # Facts: canceled through the API; begun and ended at the provider; somebody joined.
     canceled_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]

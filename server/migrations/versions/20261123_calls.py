@@ -185,6 +185,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("call_id", name=op.f("uq_conference_calls_call_id")),
         sa.UniqueConstraint("uuid", name=op.f("uq_conference_calls_uuid")),
     )
+    op.create_index(op.f("ix_conference_calls_conference_sid"), "conference_calls", ["conference_sid"], unique=False)
     op.create_table(
         "transcripts",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -243,6 +244,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_transcripts_media_id"), table_name="transcripts")
     op.drop_index("ix_transcripts_due", table_name="transcripts", postgresql_where="due_at IS NOT NULL")
     op.drop_table("transcripts")
+    op.drop_index(op.f("ix_conference_calls_conference_sid"), table_name="conference_calls")
     op.drop_table("conference_calls")
     op.drop_index("ix_call_recordings_due", table_name="call_recordings", postgresql_where="due_at IS NOT NULL")
     op.drop_index("ix_call_recordings_delete", table_name="call_recordings", postgresql_where="delete_at IS NOT NULL")
