@@ -32,7 +32,7 @@ from server.events.service import EventService
 from server.events.stream import Streams
 from server.files.service import FileService
 from server.messages.bandwidth_service import BandwidthRequestService
-from server.messages.lambda_service import LambdaRequestService
+from server.messages.media.lambda_service import LambdaRequestService
 from server.messages.service import MessageService
 from server.messages.twilio_service import TwilioRequestService
 from server.notifications import Notifications

@@ -23,8 +23,8 @@ from server.encryption import Cipher
 from server.events.relay import Relay
 from server.events.retention import Retention
 from server.messages import callbacks
-from server.messages.media import MediaWorker
-from server.messages.media_limits import MediaLimits
+from server.messages.media.limits import MediaLimits
+from server.messages.media.worker import MediaWorker
 from server.messages.messages import LANES
 from server.messages.reconcile import CHECKS_PER_SECOND, Reconciler
 from server.messages.send import SendWorker

@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from server.db import Database
 from server.messages import queries
 from server.messages.callbacks import apply_report, note_opt_out
-from server.messages.media_limits import MediaLimits, MediaProblem
+from server.messages.media.limits import MediaLimits, MediaProblem
 from server.messages.message import Message, given_up, opted_out, refused, unsendable
 from server.messages.messages import LANES, save
 from server.messages.retry import GIVE_UP_AFTER, RESOLVE_AFTER, delay_after

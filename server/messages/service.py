@@ -16,7 +16,7 @@ from server.encryption import Cipher
 from server.messages import messages
 from server.messages.create import create_message
 from server.messages.drafts import read_draft
-from server.messages.media_urls import message_with_media
+from server.messages.media.urls import message_with_media
 from server.messages.messages import MessageNotFound
 from server.notifications import Notifications
 from server.paging import Page

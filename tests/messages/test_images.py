@@ -13,7 +13,7 @@ from commonservices.v1 import lambda_request_service_pb2, lambda_request_service
 
 from server.api import Api
 from server.db import Database
-from server.messages.media import MediaWorker
+from server.messages.media.worker import MediaWorker
 from server.notifications import Notifications
 from server.providers.twilio.media import TwilioMediaFetcher
 from server.storage import UrlSigner, open_storage

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from server.config import Settings
 from server.db import Database
-from server.messages.media import MediaWorker
-from server.messages.media_types import MAX_BYTES
+from server.messages.media.types import MAX_BYTES
+from server.messages.media.worker import MediaWorker
 from server.notifications import Notifications
 from server.providers.twilio.media import TwilioMediaFetcher
 from server.storage import FolderStorage, Storage, UrlSigner, open_storage

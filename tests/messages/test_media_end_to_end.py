@@ -10,7 +10,7 @@ import pytest
 
 from server.config import Settings
 from server.db import Database
-from server.messages.media import MediaWorker
+from server.messages.media.worker import MediaWorker
 from server.messages.message import INBOUND, Message
 from server.notifications import Notifications
 from server.providers import registry

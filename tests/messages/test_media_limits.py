@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from server.db import Database
-from server.messages.media_limits import MediaLimits, MediaProblem
+from server.messages.media.limits import MediaLimits, MediaProblem
 from tests.clients import Client
 from tests.factories import create_message
 from tests.messages.conftest import MakeWorker

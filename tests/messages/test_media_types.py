@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.messages.media_types import ACCEPTED_TYPES, accepted_type, proven_type
+from server.messages.media.types import ACCEPTED_TYPES, accepted_type, proven_type
 from server.providers.ports import MediaRefused
 
 # The beginnings of real files.

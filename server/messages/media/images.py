@@ -10,8 +10,9 @@ from psycopg.rows import class_row, scalar_row
 from server.caller import Caller
 from server.db import Database, fetch_one
 from server.errors import FailedPrecondition
-from server.messages import convert, media_queries
-from server.messages.media import IMAGES_LAMBDA, NOT_STORED
+from server.messages import convert
+from server.messages.media import queries
+from server.messages.media.worker import IMAGES_LAMBDA, NOT_STORED
 from server.messages.message import INBOUND, Message
 from server.messages.messages import MessageNotFound, event_parameters
 from server.notifications import Channel, Notifications
@@ -36,7 +37,7 @@ async def store_images(
     now: datetime,
 ) -> Message:
     """Show these in place of what was there, and fetch nothing more; an event tells it unless it was so before."""
-    lock = media_queries.LOCK_BY_UUID if caller.is_admin else media_queries.LOCK_OWN_BY_UUID
+    lock = queries.LOCK_BY_UUID if caller.is_admin else queries.LOCK_OWN_BY_UUID
     asked = {"message_uuid": message_uuid, "bearer_id": caller.owner_id}
     async with db.connection() as connection, connection.transaction():
         message = await fetch_one(connection, lock, asked, class_row(Message))
@@ -49,9 +50,9 @@ async def store_images(
             return message
         resource = convert.message_to_proto(changed, changed.stored_media)
         news = {**changed.parameters(), **event_parameters(changed, resource, event_type=IMAGES_LAMBDA)}
-        await fetch_one(connection, media_queries.STORE, news, scalar_row)
+        await fetch_one(connection, queries.STORE, news, scalar_row)
         cancelled = {"message_id": message.id, "error": "was stored by an image processor"}
-        await connection.execute(media_queries.CANCEL.encode(), cancelled)
+        await connection.execute(queries.CANCEL.encode(), cancelled)
     notifications.notify(Channel.OUTBOX)
     return changed
 

@@ -15,7 +15,7 @@ import aiohttp
 
 from server.config import Network
 from server.guard import guarded_connector
-from server.messages.media_types import accepted_type
+from server.messages.media.types import accepted_type
 
 TOO_LARGE = "MEDIA_TOO_LARGE"
 TYPE_NOT_ACCEPTED = "MEDIA_TYPE_NOT_ACCEPTED"

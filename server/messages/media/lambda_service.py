@@ -8,7 +8,7 @@ from commonservices.v1 import lambda_request_service_pb2, lambda_request_service
 
 from server.db import Database
 from server.messages import convert
-from server.messages.images import store_images
+from server.messages.media.images import store_images
 from server.messages.messages import MessageNotFound
 from server.notifications import Notifications
 from server.rpc import auth

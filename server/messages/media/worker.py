@@ -14,9 +14,9 @@ import structlog
 from psycopg.rows import class_row, scalar_row
 
 from server.db import Database, Parameters, fetch_one
-from server.messages import media_queries
-from server.messages.media_types import MAX_BYTES, proven_type
-from server.messages.media_urls import message_with_media
+from server.messages.media import queries
+from server.messages.media.types import MAX_BYTES, proven_type
+from server.messages.media.urls import message_with_media
 from server.messages.message import Message
 from server.messages.messages import TRIES, TooManyChanges, event_parameters
 from server.messages.retry import GIVE_UP_AFTER, delay_after
@@ -80,7 +80,7 @@ class MediaWorker:
     async def step(self) -> bool:
         """Claim what is due and see it through; whether there was anything."""
         parameters = {"limit": _AT_ONCE, "lease": LEASE}
-        claims = await self._db.fetch_all(media_queries.CLAIM, parameters, class_row(Claim))
+        claims = await self._db.fetch_all(queries.CLAIM, parameters, class_row(Claim))
         async with asyncio.TaskGroup() as tasks:
             for claim in claims:
                 tasks.create_task(self._handle(claim))
@@ -146,7 +146,7 @@ class MediaWorker:
         roll = random.random()  # noqa: S311 spreads retries, guards nothing
         delay = delay_after(attempts=claim.attempts, retry_after=retry_after, roll=roll)
         parameters = {"id": claim.id, "attempts": claim.attempts, "delay": delay}
-        await self._db.execute(media_queries.POSTPONE, parameters)
+        await self._db.execute(queries.POSTPONE, parameters)
 
     async def _settle(self, claim: Claim, settled: File, content_type: str | None = None) -> str:
         """Record a file, and if it is the last of its message, where they all are and the event.
@@ -162,8 +162,8 @@ class MediaWorker:
             "content_type": content_type,
         }
         for _ in range(TRIES):
-            files = await self._db.fetch_all(media_queries.FILES, parameters, class_row(File))
-            message = await self._db.fetch_one(media_queries.MESSAGE, parameters, class_row(Message))
+            files = await self._db.fetch_all(queries.FILES, parameters, class_row(File))
+            message = await self._db.fetch_one(queries.MESSAGE, parameters, class_row(Message))
             assert message is not None, "messages are never deleted"
             others_due = sum(file.is_due for file in files if file.id != claim.id)
             news = None
@@ -171,14 +171,14 @@ class MediaWorker:
                 files = [settled if file.id == claim.id else file for file in files]
                 news = await self._news(stored(message, files, now=datetime.now(UTC)))
             async with self._db.connection() as connection, connection.transaction():
-                sequence = await fetch_one(connection, media_queries.LOCK, parameters, scalar_row)
-                still_due = await fetch_one(connection, media_queries.COUNT_OTHERS_DUE, parameters, scalar_row)
+                sequence = await fetch_one(connection, queries.LOCK, parameters, scalar_row)
+                still_due = await fetch_one(connection, queries.COUNT_OTHERS_DUE, parameters, scalar_row)
                 if (sequence, still_due) != (message.sequence, others_due):
                     continue
-                if await fetch_one(connection, media_queries.SETTLE, parameters, scalar_row) is None:
+                if await fetch_one(connection, queries.SETTLE, parameters, scalar_row) is None:
                     return "settled_meanwhile"
                 if news is not None:
-                    await fetch_one(connection, media_queries.STORE, news, scalar_row)
+                    await fetch_one(connection, queries.STORE, news, scalar_row)
             if news is not None:
                 self._notifications.notify(Channel.OUTBOX)
             return "stored" if settled.error is None else "refused"
