@@ -19,6 +19,9 @@ from server.validation import parse_uuid
 MAX_BATCH_EVENTS = 100
 MAX_BATCH_BYTES = 1 << 20
 
+# Nor, with its last event, which begins below this, does a page of a list.
+_MAX_LISTED_BYTES = 3 << 19
+
 # How many rows one statement looks at for those that its filter lets through: no statement grows with the table.
 _SCAN_STREAMED = 1_000
 _SCAN_LISTED = 10_000
@@ -144,16 +147,25 @@ _END_BEFORE = _AT.format(
 """
 )
 
+# With each event how many were found: those are left out that no longer fit into a page's bytes. Sums and counts do not
+# read what they leave out, which may be a thousand transcripts.
 _LIST = """
-SELECT position, payload FROM (
-    SELECT position, type, occurred_at, payload FROM events
-    WHERE position > %(after)s AND position < %(before)s {owned} {of_resource}
-    ORDER BY position DESC LIMIT {scan}
-) AS scanned
-WHERE (%(types)s::text[] IS NULL OR type = ANY(%(types)s))
-  AND (%(since)s::timestamptz IS NULL OR occurred_at >= %(since)s)
-  AND (%(until)s::timestamptz IS NULL OR occurred_at < %(until)s)
-ORDER BY position DESC LIMIT %(limit)s
+WITH found AS MATERIALIZED (
+    SELECT id, position, octet_length(payload) AS size FROM (
+        SELECT id, position, type, occurred_at, payload FROM events
+        WHERE position > %(after)s AND position < %(before)s {owned} {of_resource}
+        ORDER BY position DESC LIMIT {scan}
+    ) AS scanned
+    WHERE (%(types)s::text[] IS NULL OR type = ANY(%(types)s))
+      AND (%(since)s::timestamptz IS NULL OR occurred_at >= %(since)s)
+      AND (%(until)s::timestamptz IS NULL OR occurred_at < %(until)s)
+    ORDER BY position DESC LIMIT %(limit)s
+), fitting AS (
+    SELECT id, sum(size) OVER (ORDER BY position DESC) - size AS before, count(*) OVER () AS found FROM found
+)
+SELECT events.position, events.payload, fitting.found
+FROM fitting JOIN events ON events.id = fitting.id
+WHERE fitting.before < {bytes} ORDER BY events.position DESC
 """
 
 # Where the scan of _LIST ended, if there may be more.
@@ -234,7 +246,8 @@ async def list_events(
     until: datetime | None,
     page: Page,
 ) -> tuple[Sequence[LoggedEvent], str]:
-    """A page of events, newest first, and the token of the next; a page may be short where the filter is narrow."""
+    """A page of events, newest first, and the token of the next; a page may be short where the filter is narrow, or the
+    events are large."""
     after = 0 if since is None else await first_at(db, since) - 1
     before = _NO_END if until is None else await end_before(db, until)
     parameters = {
@@ -252,8 +265,11 @@ async def list_events(
         "of_resource": "" if resource_uuid is None else _OF_RESOURCE,
         "scan": _SCAN_LISTED,
     }
-    rows: list[TupleRow] = await db.fetch_all(_LIST.format(**parts), parameters, tuple_row)
-    events, token = page.cut([_logged(position, payload) for position, payload in rows])
+    query = _LIST.format(**parts, bytes=_MAX_LISTED_BYTES)
+    rows: list[TupleRow] = await db.fetch_all(query, parameters, tuple_row)
+    events, token = page.cut([_logged(position, payload) for position, payload, _found in rows])
+    if not token and rows and len(rows) < rows[0][2]:
+        token = page.token(events[-1].id)
     if not token:
         end: TupleRow | None = await db.fetch_one(_LIST_END.format(**parts), parameters, tuple_row)
         token = page.token(end[0]) if end else ""

@@ -149,6 +149,19 @@ async def test_narrow_filter_makes_short_pages_and_loses_nothing(server: Server,
     assert await _list(server, bearer_id, event_types=[INBOUND]) == rare
 
 
+async def test_large_events_make_short_pages_that_clients_take_and_lose_nothing(
+    server: Server, log: EventLog, bearer_id: int
+) -> None:
+    told = await log.add(*(an_event(bearer_id, body="word " * 200_000) for _ in range(7)), an_event(bearer_id))
+
+    page = await server.stub().ListEvents(pb.ListEventsRequest(page_size=1000), metadata=credentials(str(bearer_id)))
+
+    assert list(page.events) == told[:-4:-1]
+    assert page.ByteSize() < 4 << 20
+    assert await _list(server, bearer_id, page_size=1000) == told[::-1]
+    assert await _list(server, bearer_id, page_size=2) == told[::-1]
+
+
 async def test_every_bad_field_is_named(server: Server, bearer_id: int) -> None:
     far = Timestamp(seconds=10**14)
 
