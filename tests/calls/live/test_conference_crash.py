@@ -8,124 +8,28 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import grpc.aio
 import pytest
 from commonservices.v1 import call_pb2
 from psycopg.rows import scalar_row
-from pydantic import SecretStr
 
-from server.api import running_api
-from server.caller import BearerType
 from server.calls.controls import ControlWorker
 from server.calls.dial import DialWorker
 from server.calls.tables import CallLegRow
 from server.config import Settings
 from server.db import Database
-from server.encryption import Cipher
-from server.notifications import Notifications
-from server.providers import registry
-from server.providers.sandbox.settings import MESSAGING_SERVICE_SID
-from server.providers.voice_ports import VoiceCalls
-from server.stack.postgres import free_port
-from server.storage import Storage
 from tests.calls.conferences import CONTACTS, MODERATOR, cancel, create, events_of, get, legs_of, make_due, participants
-from tests.clients import Client, make_client
-from tests.factories import SENDER, make_messaging_service
+from tests.calls.live.exchange import behave, calls_of, is_inviting, is_over, settled
+from tests.clients import Client
 from tests.messages.support import until
-from tests.messages.wire import Wire, running_wire
-from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, Sandbox, running_sandbox
-from tests.rest.front import Front, running_envoy, until_healthy
+from tests.messages.wire import Wire
+from tests.providers.servers import Sandbox
+from tests.rest.front import Front
 
-ROOT = Path(__file__).parents[2]
-# Refuses at once: what webhooks do is not the matter here.
-NOBODY = "http://127.0.0.1:9/"
+ROOT = Path(__file__).parents[3]
 
 Kill = Callable[[], Awaitable[None]]
 StartWorker = Callable[[], Awaitable[Kill]]
-
-
-@pytest.fixture(scope="module")
-async def _sandbox() -> AsyncIterator[Sandbox]:
-    async with running_sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-async def _wire(_sandbox: Sandbox) -> AsyncIterator[Wire]:
-    async with running_wire(_sandbox.base_url) as wire:
-        yield wire
-
-
-@pytest.fixture(scope="module")
-async def _live(settings: Settings, _wire: Wire) -> AsyncIterator[tuple[Settings, Front, int]]:
-    """A system whose provider is the sandbox, behind the wire, and its door."""
-    port = free_port()
-    live = settings.model_copy(
-        update={
-            "public_base_url": f"http://127.0.0.1:{port}",
-            "twilio_account_sid": ACCOUNT_SID,
-            "twilio_auth_token": SecretStr(AUTH_TOKEN),
-            "twilio_api_base_url": _wire.base_url,
-        }
-    )
-    async with (
-        running_api(live, listen="127.0.0.1:0") as api,
-        running_envoy([f"127.0.0.1:{api.port}"], port=port) as front,
-    ):
-        await until_healthy(front, 1)
-        yield live, front, api.port
-
-
-@pytest.fixture
-async def exchange(_sandbox: Sandbox, _live: tuple[Settings, Front, int], db: Database) -> AsyncIterator[Sandbox]:
-    """The sandbox as on its first day, and a number of ours."""
-    await until_healthy(_live[1], 1)
-    await _sandbox.control("POST", "reset")
-    await make_messaging_service(db, twilio_messaging_sid=MESSAGING_SERVICE_SID, phone_numbers=[SENDER])
-    yield _sandbox
-    # Nothing of this test may call back into the next.
-    await _sandbox.control("POST", "reset")
-
-
-@pytest.fixture
-async def wire(_wire: Wire, exchange: Sandbox) -> AsyncIterator[Wire]:
-    """What is between workers and the sandbox; it can hold requests and answers."""
-    yield _wire
-    _wire.cut()
-    await _wire.closed()
-
-
-@pytest.fixture
-async def voice(_live: tuple[Settings, Front, int], exchange: Sandbox) -> AsyncIterator[VoiceCalls]:
-    """The real adapter."""
-    voice = registry.voice_calls(_live[0])
-    yield voice
-    await voice.aclose()
-
-
-@pytest.fixture
-def dialler(
-    db: Database, notifications: Notifications, voice: VoiceCalls, storage: Storage, settings: Settings
-) -> DialWorker:
-    """A worker in this process."""
-    return DialWorker(db, notifications, voice, storage, time_limit=settings.maximum_call_length)
-
-
-@pytest.fixture
-def controller(db: Database, notifications: Notifications, voice: VoiceCalls, storage: Storage) -> ControlWorker:
-    """A worker in this process."""
-    return ControlWorker(db, notifications, voice, storage)
-
-
-@pytest.fixture
-async def caller(
-    _live: tuple[Settings, Front, int], exchange: Sandbox, db: Database, cipher: Cipher
-) -> AsyncIterator[Client]:
-    """An Application whose events nobody takes."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{_live[2]}") as channel:
-        yield await make_client(channel, db, cipher, bearer_type=BearerType.APPLICATION, callback_url=NOBODY)
 
 
 @pytest.fixture
@@ -166,18 +70,6 @@ async def start_worker(_live: tuple[Settings, Front, int], tmp_path: Path) -> As
         await process.wait()
 
 
-async def calls_of(exchange: Sandbox) -> list[dict[str, Any]]:
-    """Every call that the sandbox was asked for."""
-    made: list[dict[str, Any]] = (await exchange.control("GET", "calls"))["calls"]
-    return made
-
-
-async def behave(exchange: Sandbox, *numbers: str, **behaviour: Any) -> None:
-    """How phones behave from now on."""
-    for number in numbers:
-        await exchange.control("PUT", f"phones/{number}", json=behaviour)
-
-
 async def moderator_of(db: Database, call: call_pb2.Call) -> CallLegRow:
     return (await legs_of(db, call))[0]
 
@@ -185,10 +77,6 @@ async def moderator_of(db: Database, call: call_pb2.Call) -> CallLegRow:
 async def is_in_doubt(db: Database, call: call_pb2.Call) -> bool:
     leg = await moderator_of(db, call)
     return leg.in_doubt and leg.call_sid is None and leg.dial_at is not None
-
-
-async def is_over(client: Client, call: call_pb2.Call) -> bool:
-    return (await get(client, call)).internal_status not in ("pending", "inviting")
 
 
 async def assert_each_called_once(db: Database, exchange: Sandbox, calls: Sequence[call_pb2.Call]) -> None:
@@ -216,10 +104,6 @@ async def test_conference_is_called_from_first_to_last(
     assert (await exchange.control("GET", "problems"))["problems"] == []
     assert [event.call.internal_status for event in await events_of(db, call)][-1] == "finished"
     await assert_each_called_once(db, exchange, [call])
-
-
-async def settled(db: Database, call: call_pb2.Call) -> bool:
-    return all(leg.ended_at is not None for leg in await legs_of(db, call))
 
 
 async def test_worker_killed_between_claim_and_call(
@@ -283,10 +167,6 @@ async def everybody_dialled(db: Database, call: call_pb2.Call, dialler: DialWork
     """Whether everybody was; a leg that a callback has in hand is not claimed at that moment."""
     await dialler.step()
     return all(leg.call_sid is not None for leg in await legs_of(db, call))
-
-
-async def is_inviting(client: Client, call: call_pb2.Call) -> bool:
-    return (await get(client, call)).internal_status == "inviting"
 
 
 async def test_worker_killed_between_answer_and_record(
