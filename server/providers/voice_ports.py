@@ -40,6 +40,25 @@ class LegReport:
     ended_at: datetime | None = None
 
 
+@dataclass(frozen=True)
+class RecordingReport:
+    """A callback about a recording, or what a provider says of it when it is asked."""
+
+    recording_sid: str
+    # `in-progress`, `completed`, `absent` or `failed`; of a `<Record>`'s own action, which says none, `in-progress`.
+    # One that has ended and is not ready yet is in progress too.
+    provider_status: str
+    url: str | None
+    # Seconds.
+    duration: int | None
+    channels: int | None
+    call_sid: str | None
+    conference_sid: str | None
+    call_uuid: UUID | None
+    # What had it made: `RecordVerb`, `DialVerb`, `Conference`, …; None where the provider does not say.
+    source: str | None = None
+
+
 class CallGone(Exception):
     """What was to be changed is over, or never was: there is nothing to change."""
 
@@ -66,6 +85,13 @@ class VoiceCalls(Protocol):
 
     async def update_participant(self, conference_sid: str, call_sid: str, *, muted: bool, hold: bool) -> None:
         """Have somebody in a conference so. Raises CallGone, ProviderRejected or ProviderUnavailable."""
+        ...
+
+    async def list_recordings(
+        self, *, call_sids: Sequence[str], conference_sid: str | None, conference_uuid: UUID | None
+    ) -> list[RecordingReport]:
+        """What the provider has recorded of these calls and of the conference, each once. A conference whose sid nobody
+        was told is found by the name that its legs were given. Raises ProviderUnavailable."""
         ...
 
     async def delete_recording(self, recording_sid: str) -> None:
@@ -118,22 +144,6 @@ class ConferenceEvent:
     occurred_at: datetime | None
     # Of somebody who left: `in-progress`, `completed`, `no-answer`, ….
     participant_call_status: str | None
-
-
-@dataclass(frozen=True)
-class RecordingReport:
-    """A callback about a recording."""
-
-    recording_sid: str
-    # `in-progress`, `completed`, `absent` or `failed`; of a `<Record>`'s own action, which says none, `in-progress`.
-    provider_status: str
-    url: str | None
-    # Seconds.
-    duration: int | None
-    channels: int | None
-    call_sid: str | None
-    conference_sid: str | None
-    call_uuid: UUID | None
 
 
 @dataclass(frozen=True)

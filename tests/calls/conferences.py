@@ -19,7 +19,14 @@ from server.calls.parts import CallParts
 from server.calls.tables import CallLegRow, CallRow
 from server.db import Database
 from server.providers.ports import ProviderError, ProviderFailure
-from server.providers.voice_ports import ConferenceEvent, LegAnswer, LegProgress, LegReport, OutboundCall
+from server.providers.voice_ports import (
+    ConferenceEvent,
+    LegAnswer,
+    LegProgress,
+    LegReport,
+    OutboundCall,
+    RecordingReport,
+)
 from tests.clients import Client
 from tests.factories import SENDER
 
@@ -143,6 +150,10 @@ class Phones:
     hung_up: list[str] = field(default_factory=list)
     changed: list[tuple[str, str, bool, bool]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    # What was recorded, the conferences' sids by their names, and how often that was asked for.
+    recorded: list[RecordingReport] = field(default_factory=list)
+    conferences: dict[UUID | None, str] = field(default_factory=dict)
+    lists: int = 0
     failures: list[Exception | None] = field(default_factory=list)
     takes_it: bool = False
     gate: asyncio.Event | None = None
@@ -196,6 +207,18 @@ class Phones:
         self._fail()
         self.changed.append((conference_sid, call_sid, muted, hold))
         await self._wait()
+
+    async def list_recordings(
+        self, *, call_sids: Sequence[str], conference_sid: str | None, conference_uuid: UUID | None
+    ) -> list[RecordingReport]:
+        self.lists += 1
+        self._fail()
+        found = conference_sid or self.conferences.get(conference_uuid)
+        return [
+            report
+            for report in self.recorded
+            if report.call_sid in call_sids or (found is not None and report.conference_sid == found)
+        ]
 
     async def delete_recording(self, recording_sid: str) -> None:
         raise AssertionError("no recording is deleted here")

@@ -1,10 +1,11 @@
 """Makes and changes calls through one Twilio account, or through the sandbox, which speaks the same protocol."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+from uuid import UUID
 
 from twilio.base.exceptions import TwilioException
 
@@ -14,10 +15,11 @@ from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.client import Refusal, TwilioClient
 from server.providers.twilio.failures import change_failure, create_failure, says_there_is_none, unavailable
 from server.providers.twilio.voice_urls import VoiceUrls
-from server.providers.voice_ports import CallGone, LegReport, OutboundCall
+from server.providers.voice_ports import CallGone, LegReport, OutboundCall, RecordingReport
 
 if TYPE_CHECKING:
     from twilio.rest.api.v2010.account.call import CallInstance
+    from twilio.rest.api.v2010.account.call.recording import RecordingInstance, RecordingList
 
 _PROGRESS = ("initiated", "ringing", "answered", "completed")
 
@@ -28,6 +30,10 @@ _PAGE_SIZE = 100
 
 # The call is not in progress: what was to be changed is over.
 _NOT_IN_PROGRESS = 21220
+
+# What becomes of a recording; one that is `paused`, `stopped` or `processing` is not ready yet.
+_RECORDING_OUTCOMES = frozenset({"completed", "absent", "failed"})
+_NOT_READY = "in-progress"
 
 
 class TwilioVoiceCalls:
@@ -114,6 +120,47 @@ class TwilioVoiceCalls:
             conference = self._client.conferences(_in_path(conference_sid))
             await conference.participants(_in_path(call_sid)).update_async(muted=muted, hold=hold)
 
+    async def list_recordings(
+        self, *, call_sids: Sequence[str], conference_sid: str | None, conference_uuid: UUID | None
+    ) -> list[RecordingReport]:
+        """Twilio's recordings. One of a `<Record>` belongs to its call, of a `<Dial>` to the call that dialled, of a
+        `<Conference>` to the conference."""
+        with _reading():
+            folders = [self._client.calls(_in_path(call_sid)).recordings for call_sid in call_sids]
+            sids = [conference_sid] if conference_sid is not None else await self._conference_sids(conference_uuid)
+            folders += [self._client.conferences(_in_path(sid)).recordings for sid in sids]
+            reports = [self._recording_report(found) for folder in folders async for found in _all_in(folder)]
+        return list({report.recording_sid: report for report in reports}.values())
+
+    async def _conference_sids(self, conference_uuid: UUID | None) -> list[str]:
+        """A name may have had several conferences, one after the other."""
+        if conference_uuid is None:
+            return []
+        listed = await self._client.conferences.stream_async(friendly_name=str(conference_uuid), page_size=_PAGE_SIZE)
+        sids = [found.sid async for found in listed]
+        if not all(sids):
+            raise NoAnswer("the list names no conference")
+        return sids
+
+    def _recording_report(self, recording: "RecordingInstance") -> RecordingReport:
+        if not recording.sid or not recording.status:
+            raise NoAnswer("the list names no recording")
+        return RecordingReport(
+            recording_sid=recording.sid,
+            provider_status=recording.status if recording.status in _RECORDING_OUTCOMES else _NOT_READY,
+            url=self._client.get_hostname(self._client.api.v2010.absolute_url(self._path_of_file(recording.sid))),
+            duration=_seconds(recording.duration),
+            channels=recording.channels,
+            call_sid=recording.call_sid or None,
+            conference_sid=recording.conference_sid or None,
+            call_uuid=None,
+            source=recording.source or None,
+        )
+
+    def _path_of_file(self, recording_sid: str) -> str:
+        """Where callbacks say that it is. The list's own URIs are below the call or the conference."""
+        return f"/Accounts/{self._client.account_sid}/Recordings/{_in_path(recording_sid)}"
+
     async def delete_recording(self, recording_sid: str) -> None:
         """Delete Twilio's copy, if there is one."""
         try:
@@ -147,6 +194,21 @@ def _changing() -> Iterator[None]:
         raise change_failure(refusal) from refusal
     except (NotReached, NoAnswer, TwilioException) as error:
         raise ProviderUnavailable(str(error)) from error
+
+
+async def _all_in(folder: "RecordingList") -> AsyncIterator["RecordingInstance"]:
+    """Its recordings; none where Twilio has no such call or conference."""
+    try:
+        async for found in await folder.stream_async(page_size=_PAGE_SIZE):
+            yield found
+    except Refusal as refusal:
+        if not says_there_is_none(refusal):
+            raise
+
+
+def _seconds(duration: str | None) -> int | None:
+    """Of one that is not over Twilio says -1."""
+    return int(duration) if duration is not None and duration.isascii() and duration.isdecimal() else None
 
 
 def _in_path(sid: str) -> str:

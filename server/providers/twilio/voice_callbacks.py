@@ -103,6 +103,7 @@ class TwilioVoiceCallbackReader:
             call_sid=fields.get("CallSid") or None,
             conference_sid=fields.get("ConferenceSid") or None,
             call_uuid=_Query(request.url).uuid("call_uuid"),
+            source=fields.get("RecordingSource") or None,
         )
 
     def read_menu_choice(self, request: SignedRequest) -> MenuChoice:

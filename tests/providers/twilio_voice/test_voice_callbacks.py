@@ -227,6 +227,7 @@ def test_recording_is_read() -> None:
         call_sid=CALL_SID,
         conference_sid=None,
         call_uuid=CALL,
+        source="DialVerb",
     )
 
 
