@@ -124,9 +124,12 @@ async def count(db: Database, table: str) -> int:
 
 
 async def make_due(db: Database) -> None:
-    """As if every delay and every lease had run out."""
+    """As if every delay and every lease had run out, but of legs that a callback has in hand at this moment."""
     for column in ("dial_at", "control_at", "check_at"):
-        await db.execute(f"UPDATE call_legs SET {column} = now() WHERE {column} IS NOT NULL")
+        await db.execute(
+            f"""UPDATE call_legs SET {column} = now() WHERE id IN (
+                    SELECT id FROM call_legs WHERE {column} IS NOT NULL FOR UPDATE SKIP LOCKED)"""
+        )
 
 
 async def age(db: Database, by: timedelta) -> None:
