@@ -73,16 +73,13 @@ async def test_leg_with_news_since_it_was_asked_about_waits_anew(conference: Con
 
 async def test_leg_that_lasts_is_asked_about_less_and_less(conference: Conference) -> None:
     await conference.dial()
-    waits = []
-    for _ in range(6):
+    for minutes in (2, 4, 8, 15, 15):
         await work(conference)
         moderator, *_ = await conference.legs()
         assert moderator.check_at is not None
-        waits.append(round((moderator.check_at - datetime.now(UTC)) / timedelta(minutes=1) / 1.1))
-
-    assert waits[0] == 2
-    assert waits == sorted(waits)
-    assert 13 <= waits[-1] <= 17
+        # Up to a fifth longer, and with what this test takes itself.
+        waits = (moderator.check_at - datetime.now(UTC)) / timedelta(minutes=minutes)
+        assert 0.8 < waits <= 1.2
 
 
 async def test_leg_that_is_over_is_not_asked_about(conference: Conference) -> None:
