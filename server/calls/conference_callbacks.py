@@ -48,7 +48,8 @@ async def answer_leg(parts: CallParts, answer: LegAnswer) -> bytes:
     async with parts.db.begin() as tx:
         conference = await _find_conference(tx, ConferenceCallRow.uuid == answer.conference_uuid)
         leg = await _find_leg_of(tx, conference, progress) if conference is not None else None
-    if conference is None or leg is None:
+        call = await tx.get_one(CallRow, conference.call_id) if conference is not None else None
+    if conference is None or call is None or leg is None:
         log.warning("leg.unknown_asks", call_sid=progress.call_sid, conference_uuid=str(answer.conference_uuid))
         return parts.scripts.hang_up()
     is_let_in = False
@@ -59,8 +60,6 @@ async def answer_leg(parts: CallParts, answer: LegAnswer) -> bytes:
 
     if not await _change_leg(parts, leg, progress, apply) or not is_let_in:
         return parts.scripts.hang_up()
-    async with parts.db.begin() as tx:
-        call = await tx.get_one(CallRow, conference.call_id)
     return parts.scripts.join_conference(
         call_uuid=call.uuid,
         conference_uuid=conference.uuid,

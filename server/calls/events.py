@@ -6,6 +6,7 @@ found to be missing, which most calls have none of, the change is made anew with
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from commonservices.v1 import call_pb2 as pb
 from sqlalchemy import select
@@ -67,7 +68,7 @@ async def _append(tx: AsyncSession, whole: Call, *, urls: Mapping[str, str], now
     call.sequence += 1
     call.updated_at = now
     await tx.flush()
-    resource = _resource(whole, urls)
+    resource = convert.call_to_proto(whole, urls=urls)
     event = outbox.new_event(
         event_type=CONFERENCE_UPDATE if call.kind == CONFERENCE else DIRECT_UPDATE,
         bearer_id=call.bearer_id,
@@ -102,18 +103,22 @@ async def change_call(
             async with db.begin() as tx:
                 locked = select(CallRow).where(CallRow.id == call_id).with_for_update(key_share=True)
                 call = (await tx.scalars(locked)).one()
-                before = _resource(await queries.call_of(tx, call, lock=True), urls)
+                # Held until then: what the change asks for of its rows, the session has.
+                known = await queries.call_of(tx, call, lock=True)
+                before = _shown(known, urls)
                 await change(tx, call)
                 await tx.flush()
                 whole = await update_status(tx, call, now=datetime.now(UTC))
-                is_news = _resource(whole, urls) != before
+                is_news = _shown(whole, urls) != before
                 if is_news:
                     await _append(tx, whole, urls=urls, now=datetime.now(UTC))
         except _StoredMeanwhile as stored:
             urls |= await recording_urls(storage, stored.keys)
             continue
-        # Cheaper than knowing whether there is something for them to do.
-        notifications.notify(Channel.CALL_LEGS, *((Channel.OUTBOX,) if is_news else ()))
+        if any(leg.dial_at is not None or leg.control_at is not None for leg in whole.legs):
+            notifications.notify(Channel.CALL_LEGS)
+        if is_news:
+            notifications.notify(Channel.OUTBOX)
         return is_news
     raise Unavailable("recordings keep being stored; try again")
 
@@ -128,8 +133,11 @@ async def stored_urls(db: Database, storage: Storage, call_id: int) -> dict[str,
     return await recording_urls(storage, keys)
 
 
-def _resource(call: Call, urls: Mapping[str, str]) -> pb.Call:
+def _shown(call: Call, urls: Mapping[str, str]) -> tuple[pb.Call, UUID | None]:
+    """What the API shows of the call, to be compared: of what was said only that it is there, for it never changes."""
     keys = [each.row.storage_key for each in call.recordings if each.row.storage_key is not None]
     if missing := [key for key in keys if key not in urls]:
         raise _StoredMeanwhile(missing)
-    return convert.call_to_proto(call, urls=urls)
+    words = call.recording.transcript if call.recording is not None else None
+    said = words.uuid if words is not None and words.internal_status == "ready" else None
+    return convert.call_without_words(call, urls=urls), said
