@@ -166,6 +166,7 @@ _SERVICES: tuple[tuple[str, str, Callable[[_Parts], object]], ...] = (
         "SdkCallService",
         lambda p: SdkCallService(
             _call_parts(p),
+            p.cipher,
             registry.voice_callback_reader(p.settings),
             registry.voice_tokens(p.settings),
             public_base_url=p.settings.public_base_url,

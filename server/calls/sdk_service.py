@@ -6,15 +6,18 @@ from typing import Any
 import grpc.aio
 from commonservices.v1 import sdk_call_service_pb2, sdk_call_service_pb2_grpc
 from google.api import httpbody_pb2
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls import direct_calls
 from server.calls.parts import CallParts
 from server.calls.sdk_drafts import read_sdk_call, read_voice_token
 from server.calls.voice_tokens import VoiceNotConfigured, create_voice_token
+from server.encryption import Cipher
 from server.providers.voice_ports import VoiceCallbackReader, VoiceTokens
 from server.rpc import auth
 from server.rpc.auth import CredentialsMissing
 from server.rpc.callbacks import read_callback, signed_request
+from server.rpc.creates import Creates
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -25,9 +28,16 @@ class SdkCallService(sdk_call_service_pb2_grpc.SdkCallServiceServicer):
     """Tokens for browsers, and what is dialled for them."""
 
     def __init__(
-        self, parts: CallParts, reader: VoiceCallbackReader, tokens: VoiceTokens | None, *, public_base_url: str
+        self,
+        parts: CallParts,
+        cipher: Cipher,
+        reader: VoiceCallbackReader,
+        tokens: VoiceTokens | None,
+        *,
+        public_base_url: str,
     ) -> None:
         self._parts = parts
+        self._creates = Creates(parts.db, cipher)
         self._reader = reader
         self._tokens = tokens
         self._public_base_url = public_base_url
@@ -38,11 +48,15 @@ class SdkCallService(sdk_call_service_pb2_grpc.SdkCallServiceServicer):
         draft = read_voice_token(request)
         if self._tokens is None:
             raise VoiceNotConfigured
-        now = datetime.now(UTC)
-        async with self._parts.db.begin() as tx:
-            row = await create_voice_token(tx, caller=auth.caller(), draft=draft, now=now)
-        token = self._tokens.sign(identity=row.identity, voice_token_uuid=row.uuid, issued_at=now, ttl=draft.ttl)
-        return sdk_call_service_pb2.CreateVoiceTokenResponse(identity=row.identity, token=token)
+        caller, tokens = auth.caller(), self._tokens
+
+        async def create(tx: AsyncSession) -> sdk_call_service_pb2.CreateVoiceTokenResponse:
+            now = datetime.now(UTC)
+            row = await create_voice_token(tx, caller=caller, draft=draft, now=now)
+            token = tokens.sign(identity=row.identity, voice_token_uuid=row.uuid, issued_at=now, ttl=draft.ttl)
+            return sdk_call_service_pb2.CreateVoiceTokenResponse(identity=row.identity, token=token)
+
+        return await self._creates.run(request, context, sdk_call_service_pb2.CreateVoiceTokenResponse, create)
 
     async def RespondToSdkCall(self, request: httpbody_pb2.HttpBody, context: Context) -> httpbody_pb2.HttpBody:
         caller = auth.caller_if_any()

@@ -246,3 +246,20 @@ async def test_full_conversation_takes_no_other_moderator(client: Client, db: Da
     assert refusal.fields == ("conversation.participants",)
     newest = await db.fetch_one("SELECT max(moderator_id) FROM voice_tokens", {}, scalar_row)
     assert newest == MODERATOR
+
+
+async def test_repeated_request_id_answers_the_first_token(client: Client, db: Database) -> None:
+    def requested(**over: Any) -> Any:
+        request = pb.CreateVoiceTokenRequest(conversation=token_of(**over), request_id="once")
+        return client.sdk_calls.CreateVoiceToken(request, metadata=client.metadata)
+
+    await make_messaging_service(db)
+    first = await requested()
+    # A token made a second later is another one.
+    await asyncio.sleep(1.1)
+    again = await requested()
+    other = await refused(requested(client_call_id="another"))
+
+    assert again == first
+    assert (other.code, other.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    assert len(await tokens_of(db)) == 1

@@ -28,7 +28,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(commonservices/v1/sdk_call_service.proto\x12\x11\x63ommonservices.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1e\x63ommonservices/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"g\n\x17\x43reateVoiceTokenRequest\x12L\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32 .commonservices.v1.NewVoiceTokenB\x06\xbaH\x03\xc8\x01\x01R\x0c\x63onversation\"\xa8\x04\n\rNewVoiceToken\x12+\n\x0cmoderator_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x0bmoderatorId\x12\x31\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x0e\x63onversationId\x12>\n\x16\x63lient_conversation_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x14\x63lientConversationId\x12\x38\n\x18internal_conversation_id\x18\x04 \x01(\tR\x16internalConversationId\x12\x1b\n\tglobal_id\x18\x05 \x01(\tR\x08globalId\x12.\n\x0e\x63lient_call_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x0c\x63lientCallId\x12+\n\x0c\x63\x61llback_url\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10R\x0b\x63\x61llbackUrl\x12!\n\x0cphone_number\x18\x08 \x01(\tR\x0bphoneNumber\x12<\n\x15messaging_service_sid\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x13messagingServiceSid\x12\x36\n\x12global_customer_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x10globalCustomerId\x12\"\n\x03ttl\x18\x0b \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\xa3\x05(<H\x00R\x03ttl\x88\x01\x01\x42\x06\n\x04_ttl\"L\n\x18\x43reateVoiceTokenResponse\x12\x1a\n\x08identity\x18\x01 \x01(\tR\x08identity\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token2\x97\x02\n\x0eSdkCallService\x12\x99\x01\n\x10\x43reateVoiceToken\x12*.commonservices.v1.CreateVoiceTokenRequest\x1a+.commonservices.v1.CreateVoiceTokenResponse\",\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\"\"\x1d/api/v1/sdk_calls/voice_token:\x01*\x12i\n\x10RespondToSdkCall\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\")\x88\xb5\x18\x05\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/v1/sdk_calls/response:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(commonservices/v1/sdk_call_service.proto\x12\x11\x63ommonservices.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1e\x63ommonservices/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x90\x01\n\x17\x43reateVoiceTokenRequest\x12L\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32 .commonservices.v1.NewVoiceTokenB\x06\xbaH\x03\xc8\x01\x01R\x0c\x63onversation\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\trequestId\"\xa8\x04\n\rNewVoiceToken\x12+\n\x0cmoderator_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x0bmoderatorId\x12\x31\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x0e\x63onversationId\x12>\n\x16\x63lient_conversation_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x14\x63lientConversationId\x12\x38\n\x18internal_conversation_id\x18\x04 \x01(\tR\x16internalConversationId\x12\x1b\n\tglobal_id\x18\x05 \x01(\tR\x08globalId\x12.\n\x0e\x63lient_call_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x0c\x63lientCallId\x12+\n\x0c\x63\x61llback_url\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10R\x0b\x63\x61llbackUrl\x12!\n\x0cphone_number\x18\x08 \x01(\tR\x0bphoneNumber\x12<\n\x15messaging_service_sid\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x13messagingServiceSid\x12\x36\n\x12global_customer_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x10globalCustomerId\x12\"\n\x03ttl\x18\x0b \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\xa3\x05(<H\x00R\x03ttl\x88\x01\x01\x42\x06\n\x04_ttl\"L\n\x18\x43reateVoiceTokenResponse\x12\x1a\n\x08identity\x18\x01 \x01(\tR\x08identity\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token2\x97\x02\n\x0eSdkCallService\x12\x99\x01\n\x10\x43reateVoiceToken\x12*.commonservices.v1.CreateVoiceTokenRequest\x1a+.commonservices.v1.CreateVoiceTokenResponse\",\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\"\"\x1d/api/v1/sdk_calls/voice_token:\x01*\x12i\n\x10RespondToSdkCall\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\")\x88\xb5\x18\x05\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/v1/sdk_calls/response:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEVOICETOKENREQUEST'].fields_by_name['conversation']._loaded_options = None
   _globals['_CREATEVOICETOKENREQUEST'].fields_by_name['conversation']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_CREATEVOICETOKENREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEVOICETOKENREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_NEWVOICETOKEN'].fields_by_name['moderator_id']._loaded_options = None
   _globals['_NEWVOICETOKEN'].fields_by_name['moderator_id']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_NEWVOICETOKEN'].fields_by_name['conversation_id']._loaded_options = None
@@ -57,12 +59,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SDKCALLSERVICE'].methods_by_name['CreateVoiceToken']._serialized_options = b'\210\265\030\003\202\323\344\223\002\"\"\035/api/v1/sdk_calls/voice_token:\001*'
   _globals['_SDKCALLSERVICE'].methods_by_name['RespondToSdkCall']._loaded_options = None
   _globals['_SDKCALLSERVICE'].methods_by_name['RespondToSdkCall']._serialized_options = b'\210\265\030\005\202\323\344\223\002\037\"\032/api/v1/sdk_calls/response:\001*'
-  _globals['_CREATEVOICETOKENREQUEST']._serialized_start=181
-  _globals['_CREATEVOICETOKENREQUEST']._serialized_end=284
-  _globals['_NEWVOICETOKEN']._serialized_start=287
-  _globals['_NEWVOICETOKEN']._serialized_end=839
-  _globals['_CREATEVOICETOKENRESPONSE']._serialized_start=841
-  _globals['_CREATEVOICETOKENRESPONSE']._serialized_end=917
-  _globals['_SDKCALLSERVICE']._serialized_start=920
-  _globals['_SDKCALLSERVICE']._serialized_end=1199
+  _globals['_CREATEVOICETOKENREQUEST']._serialized_start=182
+  _globals['_CREATEVOICETOKENREQUEST']._serialized_end=326
+  _globals['_NEWVOICETOKEN']._serialized_start=329
+  _globals['_NEWVOICETOKEN']._serialized_end=881
+  _globals['_CREATEVOICETOKENRESPONSE']._serialized_start=883
+  _globals['_CREATEVOICETOKENRESPONSE']._serialized_end=959
+  _globals['_SDKCALLSERVICE']._serialized_start=962
+  _globals['_SDKCALLSERVICE']._serialized_end=1241
 # @@protoc_insertion_point(module_scope)

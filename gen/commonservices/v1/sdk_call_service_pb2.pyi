@@ -23,6 +23,11 @@ class CreateVoiceTokenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONVERSATION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes a repeated create answer the first token, for 24 hours and whether or not it is still good; also as the header
+    Idempotency-Key.
+    """
     @_builtins.property
     def conversation(self) -> Global___NewVoiceToken:
         """Whom it is for; required."""
@@ -31,10 +36,11 @@ class CreateVoiceTokenRequest(_message.Message):
         self,
         *,
         conversation: Global___NewVoiceToken | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
