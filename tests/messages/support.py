@@ -90,7 +90,7 @@ async def requests(carrier: Sandbox, method: str) -> list[int | None]:
     return [request["status"] for request in asked]
 
 
-async def until(holds: Callable[[], Awaitable[object] | object], *, seconds: float = 20) -> None:
+async def until(holds: Callable[[], Awaitable[object] | object], *, seconds: float = 40) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(seconds):
         while True:
