@@ -1,7 +1,8 @@
 """The control worker: has legs hung up on, muted and held as they are wanted to be. It claims, asks the provider, and
 is done with it.
 
-Each request says how a leg is to be, so it may be asked twice; what is wanted meanwhile is due anew.
+Each request says how a leg is to be, so it may be asked twice; what is wanted meanwhile is due anew. Another worker may
+have that done while this one's request is still on its way, and arrives later: then it is asked once more.
 """
 
 import asyncio
@@ -53,6 +54,9 @@ _AS_CLAIMED = "id = %(id)s AND control_at = %(control_at)s"
 _POSTPONE = f"UPDATE call_legs SET control_at = now() + %(delay)s WHERE {_AS_CLAIMED}"
 
 _DONE = f"UPDATE call_legs SET control_at = NULL, control_attempts = 0 WHERE {_AS_CLAIMED}"
+
+# Of one that is due, or being seen to, nothing is to be said.
+_ONCE_MORE = "UPDATE call_legs SET control_at = now() WHERE id = %(id)s AND control_at IS NULL AND ended_at IS NULL"
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,10 @@ class ControlWorker:
         except ProviderRejected as rejection:
             log.warning("leg.control_rejected", leg_id=claim.id, code=rejection.error.code)
             return await self._later(claim, "rejected")
-        await self._db.execute(_DONE, {"id": claim.id, "control_at": claim.control_at})
-        return "done"
+        if await self._db.execute(_DONE, {"id": claim.id, "control_at": claim.control_at}):
+            return "done"
+        await self._db.execute(_ONCE_MORE, {"id": claim.id})
+        return "wanted_otherwise_meanwhile"
 
     async def _look(self, claim: _Claim) -> str:
         """Somebody who is not in the conference is on the way into it or has left: the provider knows which."""

@@ -17,6 +17,7 @@ from tests.calls.conferences import (
     CONFERENCE_SID,
     REFUSED,
     Conference,
+    Phones,
     cancel,
     change,
     create,
@@ -46,10 +47,10 @@ async def conference(client: Client, parts: CallParts) -> Conference:
     return conference
 
 
-def controller(conference: Conference) -> ControlWorker:
+def controller(conference: Conference, phones: Phones | None = None) -> ControlWorker:
     """A worker."""
     parts = conference.parts
-    return ControlWorker(parts.db, parts.notifications, conference.phones, parts.storage)
+    return ControlWorker(parts.db, parts.notifications, phones or conference.phones, parts.storage)
 
 
 async def sids(conference: Conference) -> list[str]:
@@ -111,6 +112,25 @@ async def test_what_is_wanted_meanwhile_is_due_anew(conference: Conference, clie
     await controller(conference).step()
 
     assert [muted for *_, muted, _hold in conference.phones.changed] == [True, False]
+    assert not await controller(conference).step()
+
+
+async def test_request_that_arrives_late_does_not_have_the_last_word(conference: Conference, client: Client) -> None:
+    contact = (await sids(conference))[1]
+    slow = Phones(gate=asyncio.Event())
+    await change(client, conference.call, contact, muted=True)
+    working = asyncio.create_task(controller(conference, slow).step())
+    await until(lambda: slow.waiting)
+    await change(client, conference.call, contact, muted=False)
+    await controller(conference).step()
+
+    assert slow.gate is not None
+    slow.gate.set()
+    await working
+    again = await controller(conference).step()
+
+    assert again
+    assert [muted for *_, muted, _hold in conference.phones.changed] == [False, False]
     assert not await controller(conference).step()
 
 
