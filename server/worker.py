@@ -197,6 +197,7 @@ def _calls(parts: _Parts) -> list[Loop]:
             fetcher=parts.closing(registry.call_recording_fetcher(parts.settings)),
             transcriber=parts.closing(registry.transcriber(parts.settings)),
             public_base_url=parts.settings.public_base_url,
+            time_limit=parts.settings.maximum_call_length,
             delete_provider_recordings=parts.settings.delete_provider_recordings,
         ),
     ]

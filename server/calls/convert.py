@@ -19,6 +19,9 @@ class _Problem:
     description: str
 
 
+_RECORDING_ABSENT = _Problem("RECORDING_ABSENT", "The provider recorded nothing.")
+
+
 def call_to_proto(call: Call, *, urls: Mapping[str, str]) -> call_pb2.Call:
     """The one resource of every answer and event. `urls` has the stored recording's, signed, by its storage key."""
     resource = call_without_words(call, urls=urls)
@@ -196,11 +199,13 @@ def _problem(call: Call) -> _Problem | None:
     failed = next((leg for leg in call.legs if leg.error_code is not None), None)
     if row.internal_status == CallStatus.FAILED and failed is not None and failed.error_code is not None:
         return _Problem(failed.error_code, failed.error_description or "")
+    if call.is_recording_absent:
+        return _RECORDING_ABSENT
     recording = call.recording
     if recording is None:
         return None
     if recording.row.internal_status == "absent":
-        return _Problem("RECORDING_ABSENT", "The provider recorded nothing.")
+        return _RECORDING_ABSENT
     if recording.row.internal_status == "failed":
         return _Problem("RECORDING_FAILED", recording.row.error_description or "The recording could not be stored.")
     if recording.transcript is not None and recording.transcript.internal_status == "failed":

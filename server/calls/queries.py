@@ -46,6 +46,18 @@ class Call:
         stored = [each for each in self.recordings if each.row.storage_key is not None]
         return next(reversed(stored or self.recordings), None)
 
+    @property
+    def expected_recordings(self) -> Sequence[Recording]:
+        """Those of what it was recorded for: of a call that was sent to voicemail the voicemail's alone."""
+        if self.voicemail is None:
+            return self.recordings
+        return [each for each in self.recordings if each.row.id == self.voicemail.recording_id]
+
+    @property
+    def is_recording_absent(self) -> bool:
+        """Whether the provider, asked when it was over, had none of these, and has told of none since."""
+        return self.row.recording_absent_at is not None and not self.expected_recordings
+
 
 async def call_of(tx: AsyncSession, row: CallRow, *, lock: bool = False) -> Call:
     """All that is known of a call, as it is stored now. With `lock` nobody else changes its legs until the transaction

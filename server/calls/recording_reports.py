@@ -1,7 +1,7 @@
 """What the provider tells of recordings, taken for the facts it tells: late and repeated reports change nothing.
 
 That a recording is completed may be told when nobody hears it: one that was in progress is looked for once it must have
-ended.
+ended, and the provider is asked (`recording_checks.py`) what it recorded of a call that is over.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,7 @@ LOOK_AFTER = timedelta(minutes=5)
 
 _NOT_MADE = "The provider could not make the recording."
 _NOWHERE = "The provider does not say where the recording is."
+_NEVER_COMPLETED = "The provider did not complete the recording within 24 hours."
 
 _THANK_YOU = "Thank you. Your message has been recorded. Goodbye."
 # To what asks for nothing to be said.
@@ -61,7 +62,7 @@ async def _apply(parts: CallParts, report: RecordingReport, *, is_voicemail: boo
     if call_id is None:
         log.warning("call_recording.of_no_call", recording_sid=report.recording_sid)
         return
-    change = partial(_take, report=report, is_voicemail=is_voicemail, time_limit=parts.time_limit)
+    change = partial(take_report, report=report, is_voicemail=is_voicemail, time_limit=parts.time_limit)
     await change_call(parts.db, parts.notifications, parts.storage, call_id=call_id, change=change)
     parts.notifications.notify(Channel.CALL_RECORDINGS)
 
@@ -84,7 +85,7 @@ async def _call_of(tx: AsyncSession, report: RecordingReport) -> int | None:
     return None
 
 
-async def _take(
+async def take_report(
     tx: AsyncSession, call: CallRow, *, report: RecordingReport, is_voicemail: bool, time_limit: timedelta
 ) -> None:
     """Keep what the report tells of a recording of the call, which the transaction holds."""
@@ -125,6 +126,13 @@ def take_facts(row: CallRecordingRow, report: RecordingReport, *, time_limit: ti
         # Of one that has ended the length is told.
         ends = now if row.duration else now + time_limit
         row.due_at = min(row.due_at or ends + LOOK_AFTER, ends + LOOK_AFTER)
+
+
+def give_up(row: CallRecordingRow) -> None:
+    """Nothing more is expected of a recording that is pending, unless it is being looked for at its address. It is
+    taken all the same should it be told that it is completed."""
+    if row.internal_status == "pending" and row.due_at is None:
+        row.internal_status, row.error_description = "failed", _NEVER_COMPLETED
 
 
 def _one_of(known: Detail | None, told: Detail | None) -> Detail | None:

@@ -100,6 +100,9 @@ class State:
     internal_status: CallStatus
     provider_status: str | None
     is_over: bool
+    # Whether somebody was spoken to, or sent to voicemail, and nobody is any more: the provider has a recording of it,
+    # or none.
+    was_recorded: bool = False
 
 
 def later(words: Sequence[str], known: str | None, told: str | None) -> str | None:
@@ -147,7 +150,8 @@ def state_of_conference(conference: Conference, legs: Sequence[Leg]) -> State:
         status = CallStatus.FAILED
     else:
         status = CallStatus.NO_ANSWER
-    return State(status, _last_event(conference, moderator, legs), is_over)
+    was_recorded = has_moderator and has_contact and is_over and all(leg.is_over for leg in legs)
+    return State(status, _last_event(conference, moderator, legs), is_over, was_recorded)
 
 
 def _last_event(conference: Conference, moderator: Leg, legs: Sequence[Leg]) -> str | None:
@@ -175,7 +179,12 @@ def state_of_direct_call(legs: Sequence[Leg], *, is_recorded: bool, is_transcrib
         status = CallStatus.FAILED if browser.has_failed else CallStatus.CANCELED
     else:
         return State(CallStatus.PENDING, contact.provider_status, is_over=False)
-    return State(_with_recording(status, is_recorded, is_transcribed), contact.provider_status, is_over=True)
+    return State(
+        _with_recording(status, is_recorded, is_transcribed),
+        contact.provider_status,
+        is_over=True,
+        was_recorded=status in _SPOKEN,
+    )
 
 
 def state_of_return_call(legs: Sequence[Leg], *, has_voicemail: bool, is_recorded: bool, is_transcribed: bool) -> State:
@@ -193,7 +202,13 @@ def state_of_return_call(legs: Sequence[Leg], *, has_voicemail: bool, is_recorde
         status = CallStatus.FAILED if contact.has_failed else CallStatus.NO_ANSWER
     else:
         return State(CallStatus.PENDING, contact.provider_status, is_over=False)
-    return State(_with_recording(status, is_recorded, is_transcribed), contact.provider_status, is_over=True)
+    return State(
+        _with_recording(status, is_recorded, is_transcribed),
+        contact.provider_status,
+        is_over=True,
+        # Who was sent to voicemail may be speaking still.
+        was_recorded=status in _SPOKEN and contact.is_over,
+    )
 
 
 def _with_recording(status: CallStatus, is_recorded: bool, is_transcribed: bool) -> CallStatus:

@@ -1,6 +1,6 @@
 """What follows for a call from all that is known of it, written down: its status, and what its legs are to do."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,6 +19,16 @@ from server.calls.state import (
     state_of_return_call,
 )
 from server.calls.tables import CallLegRow, CallRow
+
+# How long after a call was over, and then after each time in vain, the provider is asked what it recorded of it: for
+# about a day.
+RECORDING_CHECKS = (
+    timedelta(minutes=5),
+    timedelta(minutes=15),
+    timedelta(hours=1),
+    timedelta(hours=4),
+    timedelta(hours=18),
+)
 
 
 def leg_of(row: CallLegRow) -> Leg:
@@ -76,6 +86,10 @@ async def update_status(tx: AsyncSession, row: CallRow, *, now: datetime) -> Cal
         row.failed_at = now
     if state.is_over:
         row.expires_at = None
+    if not is_recording_awaited(call, state):
+        row.recordings_check_at = None
+    elif row.recordings_check_at is None:
+        row.recordings_check_at = now + RECORDING_CHECKS[row.recordings_check_attempts]
     if row.kind == CONFERENCE:
         for leg in call.legs:
             if state.is_over:
@@ -91,11 +105,24 @@ async def update_status(tx: AsyncSession, row: CallRow, *, now: datetime) -> Cal
     return call
 
 
+def is_recording_awaited(call: Call, state: State) -> bool:
+    """Whether the provider is to be asked what it recorded: of a call that was recorded, until it has told what became
+    of each recording, or that there is none."""
+    if not state.was_recorded or call.row.recordings_check_attempts >= len(RECORDING_CHECKS):
+        return False
+    expected = [each.row for each in call.expected_recordings]
+    if not expected:
+        return not call.is_recording_absent
+    return any(row.internal_status == "pending" and row.provider_status != "completed" for row in expected)
+
+
 def voicemail_status(call: Call) -> str:
     """`internal_status` of the call's voicemail: what became of its recording."""
     assert call.voicemail is not None, "of calls that were sent to voicemail"
-    recording = next((each for each in call.recordings if each.row.id == call.voicemail.recording_id), None)
-    if recording is None or recording.row.internal_status == "pending":
+    recording = next(iter(call.expected_recordings), None)
+    if recording is None:
+        return "failed" if call.is_recording_absent else "pending"
+    if recording.row.internal_status == "pending":
         return "pending"
     if recording.row.internal_status != "stored":
         return "failed"

@@ -18,6 +18,7 @@ class CallRow(Base):
     __tablename__ = "calls"
     __table_args__ = (
         Index("ix_calls_expires", "expires_at", postgresql_where="expires_at IS NOT NULL"),
+        Index("ix_calls_recordings_check", "recordings_check_at", postgresql_where="recordings_check_at IS NOT NULL"),
         CheckConstraint("kind IN ('conference', 'direct', 'return')", name="kind"),
         CheckConstraint(
             "internal_status IN ('pending', 'inviting', 'canceled', 'finished', 'failed', 'no_answer', 'busy', "
@@ -46,6 +47,12 @@ class CallRow(Base):
     error_description: Mapped[str | None]
     # A call that is not over by then, and that the provider knows nothing of, has failed.
     expires_at: Mapped[datetime | None]
+    # Fact: the provider, asked after the call was over, had recorded nothing.
+    recording_absent_at: Mapped[datetime | None]
+    # While it is set the provider is to be asked then what it recorded: the lease of whoever does it. So often it was
+    # asked in vain.
+    recordings_check_at: Mapped[datetime | None]
+    recordings_check_attempts: Mapped[int] = mapped_column(server_default="0")
     # The number of events told of this call.
     sequence: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -10,6 +10,7 @@ from server.calls import dial, recordings
 from server.calls.checks import CheckWorker
 from server.calls.controls import ControlWorker
 from server.calls.dial import DialWorker
+from server.calls.recording_checks import RecordingCheckWorker
 from server.calls.recording_deletions import DeletionWorker
 from server.calls.recordings import RecordingWorker
 from server.calls.transcripts import CALLBACK_PATH, TranscriptWorker
@@ -19,9 +20,11 @@ from server.providers.transcription_ports import Transcriber
 from server.providers.voice_ports import CallRecordingFetcher, VoiceCalls
 from server.storage import Storage
 
-# How soon a recording is fetched, or transcribed, that nobody was woken for, and a provider's copy deleted.
+# How soon a recording is fetched, or transcribed, that nobody was woken for, one asked for that was not told of, and a
+# provider's copy deleted.
 _STORE_EVERY = timedelta(seconds=10)
 _TRANSCRIBE_EVERY = timedelta(seconds=10)
+_FIND_EVERY = timedelta(seconds=10)
 _DELETE_EVERY = timedelta(minutes=1)
 
 # How soon a leg is dialled, or changed, whose delay is over or that nobody was woken for, and one asked about.
@@ -58,10 +61,12 @@ def recording_work(
     fetcher: CallRecordingFetcher,
     transcriber: Transcriber,
     public_base_url: str,
+    time_limit: timedelta,
     delete_provider_recordings: bool,
 ) -> list[Work]:
     """Loops that see to recordings and what was said in them; the same as of `leg_work`."""
-    work: list[Work] = []
+    finding = RecordingCheckWorker(db, notifications, voice, storage, time_limit=time_limit)
+    work: list[Work] = [partial(repeat, finding.step, name="check_recordings", every=_FIND_EVERY)]
     storing = RecordingWorker(db, notifications, fetcher, storage, delete_provider_copies=delete_provider_recordings)
     for _ in range(recordings.WORKERS):
         came = notifications.wake(Channel.CALL_RECORDINGS)

@@ -45,6 +45,7 @@ async def working(
         fetcher=OneFile(wav()),
         transcriber=service,
         public_base_url="https://school.example",
+        time_limit=parts.time_limit,
         delete_provider_recordings=delete,
     )
     notifications.on_connect(connected.set)

@@ -43,6 +43,9 @@ def upgrade() -> None:
         sa.Column("error_code", sa.String(), nullable=True),
         sa.Column("error_description", sa.String(), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("recording_absent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("recordings_check_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("recordings_check_attempts", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -61,6 +64,13 @@ def upgrade() -> None:
     op.create_index(op.f("ix_calls_conversation_id"), "calls", ["conversation_id"], unique=False)
     op.create_index(
         "ix_calls_expires", "calls", ["expires_at"], unique=False, postgresql_where="expires_at IS NOT NULL"
+    )
+    op.create_index(
+        "ix_calls_recordings_check",
+        "calls",
+        ["recordings_check_at"],
+        unique=False,
+        postgresql_where="recordings_check_at IS NOT NULL",
     )
     op.create_table(
         "voice_tokens",
