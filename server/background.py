@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -30,6 +31,16 @@ async def repeat(
         with suppress(TimeoutError):
             async with asyncio.timeout(every.total_seconds()):
                 await (asyncio.Event() if wake is None else wake).wait()
+
+
+async def seen_through(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for what must not be left half done: where the caller is cancelled meanwhile, it ends first."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def backoff(attempts: int, *, first: timedelta, longest: timedelta, asked: timedelta | None, roll: float) -> timedelta:

@@ -7,6 +7,7 @@ have that done while this one's request is still on its way, and arrives later: 
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,7 @@ import structlog
 from psycopg.rows import class_row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.background import backoff
+from server.background import backoff, seen_through
 from server.calls.events import change_call
 from server.calls.legs import apply_report
 from server.calls.tables import CallLegRow, CallRow
@@ -87,12 +88,16 @@ class ControlWorker:
         self._storage = storage
 
     async def step(self) -> bool:
-        """See to a few legs that are due; whether there was any."""
+        """See to a few legs that are due, also where that is cancelled meanwhile; whether there was any."""
         claims = await self._db.fetch_all(_CLAIM, {"limit": _AT_ONCE, "lease": LEASE}, class_row(_Claim))
+        # Who is to be hung up on would be a minute later, were it left in the middle.
+        await seen_through(self._handle_all(claims))
+        return bool(claims)
+
+    async def _handle_all(self, claims: Sequence[_Claim]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for claim in claims:
                 tasks.create_task(self._handle(claim))
-        return bool(claims)
 
     async def _handle(self, claim: _Claim) -> None:
         """See to one leg. What fails here leaves the lease to run out."""

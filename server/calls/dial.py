@@ -9,7 +9,7 @@ other leg's is then this one's.
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -19,7 +19,7 @@ from psycopg.rows import class_row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.background import backoff
+from server.background import backoff, seen_through
 from server.calls import legs
 from server.calls.events import change_call
 from server.calls.tables import CallLegRow, CallRow
@@ -145,17 +145,21 @@ class DialWorker:
         self._clock = clock
 
     async def step(self) -> bool:
-        """Claim what is due and see it through; whether there was any."""
+        """Claim what is due and see it through, also where that is cancelled meanwhile; whether there was any."""
         began = self._clock()
         async with self._db.connection() as connection, connection.transaction():
             await connection.execute(_ONE_AT_A_TIME)
             async with connection.cursor(row_factory=class_row(_Claim)) as cursor:
                 await cursor.execute(_CLAIM.encode(), {"limit": _AT_ONCE, "lease": LEASE})
                 claims = await cursor.fetchall()
+        # A leg that is left in the middle of its dial would be looked for a minute later.
+        await seen_through(self._handle_all(claims, began))
+        return bool(claims)
+
+    async def _handle_all(self, claims: Sequence[_Claim], began: float) -> None:
         async with asyncio.TaskGroup() as tasks:
             for claim in claims:
                 tasks.create_task(self._handle(claim, began))
-        return bool(claims)
 
     async def _handle(self, claim: _Claim, began: float) -> None:
         """Dial one leg and record what came of it. What fails here leaves the lease to run out."""

@@ -134,6 +134,21 @@ async def test_request_that_arrives_late_does_not_have_the_last_word(conference:
     assert not await controller(conference).step()
 
 
+async def test_worker_that_is_told_to_end_records_what_it_has_had_done(conference: Conference, client: Client) -> None:
+    await change(client, conference.call, (await sids(conference))[1], muted=True)
+    conference.phones.gate = asyncio.Event()
+    working = asyncio.create_task(controller(conference).step())
+    await until(lambda: conference.phones.waiting)
+
+    working.cancel()
+    await asyncio.sleep(0)
+    conference.phones.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+
+    assert [leg.control_at for leg in await conference.legs()] == [None] * 3
+
+
 @pytest.mark.parametrize("failure", [ProviderUnavailable("away"), ProviderRejected(REFUSED)])
 async def test_what_could_not_be_done_is_tried_again_later(
     conference: Conference, client: Client, failure: Exception

@@ -257,6 +257,22 @@ async def test_callback_before_the_answer_is_recorded_is_not_lost(conference: Co
     assert (await conference.status())[0] == "inviting"
 
 
+async def test_worker_that_is_told_to_end_records_what_it_is_dialling(conference: Conference) -> None:
+    conference.phones.gate = asyncio.Event()
+    dialling = asyncio.create_task(conference.dial())
+    await until(lambda: conference.phones.waiting)
+
+    dialling.cancel()
+    await asyncio.sleep(0)
+    conference.phones.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await dialling
+
+    moderator, *_ = await conference.legs()
+    assert moderator.call_sid == conference.phones.sid_of(moderator)
+    assert not moderator.in_doubt
+
+
 async def test_two_workers_dial_each_leg_once(client: Client, parts: CallParts, db: Database) -> None:
     conferences = [
         Conference(await create(client, moderator_number=f"+1206555{n:04}"), parts, Phones()) for n in range(200, 212)
