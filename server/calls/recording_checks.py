@@ -13,7 +13,7 @@ from server.calls import queries
 from server.calls.events import change_call
 from server.calls.queries import Call
 from server.calls.recording_reports import give_up, take_report
-from server.calls.state import CONFERENCE, CONTACT, DIRECT, SDK
+from server.calls.state import CONTACT, DIRECT, SDK
 from server.calls.status import RECORDING_CHECKS
 from server.calls.tables import CallRow
 from server.db import Database
@@ -114,12 +114,21 @@ class RecordingCheckWorker:
 
     async def _ask(self, call: Call) -> list[RecordingReport]:
         """What the provider recorded: a conference, or what the call did that dialled or spoke."""
-        recorded = {CONFERENCE: None, DIRECT: SDK}.get(call.row.kind, CONTACT)
+        conference = call.conference
+        if conference is not None:
+            return await self._voice.list_recordings(
+                call_sids=[], conference_sid=conference.conference_sid, conference_uuid=conference.uuid
+            )
+        recorded = SDK if call.row.kind == DIRECT else CONTACT
+        call_sids = [leg.call_sid for leg in call.legs if leg.call_sid is not None and leg.kind == recorded]
         return await self._voice.list_recordings(
-            call_sids=[leg.call_sid for leg in call.legs if leg.call_sid is not None and leg.kind == recorded],
-            conference_sid=call.conference.conference_sid if call.conference is not None else None,
-            conference_uuid=call.conference.uuid if call.conference is not None else None,
+            call_sids=call_sids or await self._parents(call), conference_sid=None, conference_uuid=None
         )
+
+    async def _parents(self, call: Call) -> list[str]:
+        """The calls that dialled its legs. A call that the API made may end before anybody tells which call that is."""
+        reports = [await self._voice.fetch(leg.call_sid) for leg in call.legs if leg.call_sid is not None]
+        return [report.parent_call_sid for report in reports if report is not None and report.parent_call_sid]
 
     async def _record(self, claim: _Claim, reports: list[RecordingReport]) -> None:
         """The same facts as callbacks tell; and that there is none, where that is so."""

@@ -38,6 +38,8 @@ class LegReport:
     # `human`, `machine_start`, `fax`, `unknown`, …; None where nothing was detected.
     answered_by: str | None = None
     ended_at: datetime | None = None
+    # The call that dialled it, if one did.
+    parent_call_sid: str | None = None
 
 
 @dataclass(frozen=True)

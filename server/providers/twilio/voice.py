@@ -218,5 +218,9 @@ def _in_path(sid: str) -> str:
 
 def _report(call: "CallInstance") -> LegReport:
     return LegReport(
-        call_sid=call.sid, provider_status=call.status, answered_by=call.answered_by or None, ended_at=call.end_time
+        call_sid=call.sid,
+        provider_status=call.status,
+        answered_by=call.answered_by or None,
+        ended_at=call.end_time,
+        parent_call_sid=call.parent_call_sid or None,
     )

@@ -97,6 +97,9 @@ async def test_dials_recording_is_the_calls_that_dialled(
     child = await server.until_status(leg, "completed")
     completed = await told(server)
 
+    fetched = await calls.fetch(child.call_sid)
+    assert fetched is not None
+    assert fetched.parent_call_sid == parent
     assert await list_recordings(calls, parent) == [as_listed(completed)]
     assert await list_recordings(calls, child.call_sid) == []
     assert (completed.source, completed.channels) == ("DialVerb", 2)
