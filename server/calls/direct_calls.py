@@ -117,17 +117,13 @@ async def answer_browser(parts: CallParts, call: IncomingCall) -> bytes:
     return script
 
 
-async def make_call(parts: CallParts, *, caller: Caller, draft: SdkCallDraft) -> bytes:
+async def make_call(tx: AsyncSession, parts: CallParts, *, caller: Caller, draft: SdkCallDraft, now: datetime) -> bytes:
     """Make a call of the caller's and answer the script that dials it. Raises what there is to say against it."""
-    now = datetime.now(UTC)
-    async with parts.db.begin() as tx:
-        order = await _order_of(tx, caller=caller, draft=draft)
-        # Which of the browsers it is nobody says; of a conversation with a token it is most likely that one.
-        identity = await newest_identity(tx, conversation_id=order.conversation.id)
-        call = await _make(tx, order, identity=identity or "", incoming=None, now=now)
-        script = await _script(tx, parts, call)
-    parts.notifications.notify(Channel.OUTBOX)
-    return script
+    order = await _order_of(tx, caller=caller, draft=draft)
+    # Which of the browsers it is nobody says; of a conversation with a token it is most likely that one.
+    identity = await newest_identity(tx, conversation_id=order.conversation.id)
+    call = await _make(tx, order, identity=identity or "", incoming=None, now=now)
+    return await _script(tx, parts, call)
 
 
 async def _made_for_browser(tx: AsyncSession, call: IncomingCall) -> CallRow | None:

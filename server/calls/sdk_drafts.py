@@ -1,8 +1,9 @@
 """What voice tokens and browsers' calls are asked for with, checked: what is wrong is told all at once."""
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 
 from commonservices.v1 import sdk_call_service_pb2 as pb
@@ -19,6 +20,8 @@ _CONVERSATION_KEYS: tuple[KeyName, ...] = ("client_conversation_id", "internal_c
 # phone_number.
 _SHARED = (*_CONVERSATION_KEYS, "messaging_service_sid", "global_customer_id", "callback_url")
 _CONTACT = "To"
+_REQUEST_ID = "request_id"
+_LONGEST_REQUEST_ID = 255
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class SdkCallDraft:
     messaging_service_sid: str | None
     global_customer_id: str | None
     callback_url: str | None
+    request_id: str | None
+
+    def fingerprint(self) -> bytes:
+        """What is asked for, whatever its request id."""
+        asked = asdict(replace(self, request_id=None))
+        return hashlib.sha256(b"RespondToSdkCall\0" + json.dumps(asked).encode()).digest()
 
 
 def read_voice_token(request: pb.CreateVoiceTokenRequest) -> VoiceTokenDraft:
@@ -94,6 +103,7 @@ def read_sdk_call(body: bytes) -> SdkCallDraft:
     fields = _object(body)
     texts, problems = _texts(fields)
     contact = texts.pop(_CONTACT, "")
+    request_id = texts.pop(_REQUEST_ID, "")
     given = pb.NewVoiceToken()
     for name, value in texts.items():
         setattr(given, name, value)
@@ -104,6 +114,10 @@ def read_sdk_call(body: bytes) -> SdkCallDraft:
         conversation = _conversation(given, bad, within="")
         callback_url = bad.http_url("callback_url", given.callback_url) if given.callback_url else None
         phone_number = bad.phone_number(_CONTACT, contact) if contact else None
+        if len(request_id) > _LONGEST_REQUEST_ID:
+            bad.add(_REQUEST_ID, f"must be at most {_LONGEST_REQUEST_ID} characters")
+        elif "\0" in request_id:
+            bad.add(_REQUEST_ID, "must not contain the NUL character")
         if conversation is None:
             if phone_number is None:
                 bad.add(_CONTACT, "is required where no conversation is named")
@@ -118,6 +132,7 @@ def read_sdk_call(body: bytes) -> SdkCallDraft:
         messaging_service_sid=given.messaging_service_sid or None,
         global_customer_id=given.global_customer_id or None,
         callback_url=callback_url,
+        request_id=request_id or None,
     )
 
 
@@ -135,7 +150,7 @@ def _texts(fields: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]
     """The texts there are by their names, and what is wrong with those that are none. A null is as good as nothing."""
     texts: dict[str, str] = {}
     problems: dict[str, str] = {}
-    for name in (_CONTACT, *_SHARED):
+    for name in (_CONTACT, *_SHARED, _REQUEST_ID):
         value = fields.get(name)
         if isinstance(value, str) and _is_unicode(value):
             texts[name] = value

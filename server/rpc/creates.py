@@ -24,8 +24,13 @@ _MAX_LENGTH = 255
 
 def request_key(request: Any, context: Context, caller: Caller) -> RequestKey | None:
     """The request id in the body or in the header Idempotency-Key; None where neither is given."""
+    return key_named(request.request_id, context, caller, fingerprint=lambda: idempotency.fingerprint_of(request))
+
+
+def key_named(named: str, context: Context, caller: Caller, *, fingerprint: Callable[[], bytes]) -> RequestKey | None:
+    """The same of a request that is no message with a request_id: what its body names, and what else it asks for, which
+    is looked at only where there is an id."""
     header = next((str(v) for k, v in context.invocation_metadata() or () if k == _HEADER), "").strip()
-    named: str = request.request_id
     if header and named and header != named:
         raise InvalidArgument([FieldViolation("request_id", "differs from the header Idempotency-Key")])
     request_id = named or header
@@ -33,7 +38,7 @@ def request_key(request: Any, context: Context, caller: Caller) -> RequestKey | 
         raise InvalidArgument([FieldViolation("Idempotency-Key", f"must be at most {_MAX_LENGTH} characters")])
     if not request_id:
         return None
-    return RequestKey(caller.bearer_id, request_id, idempotency.fingerprint_of(request))
+    return RequestKey(caller.bearer_id, request_id, fingerprint())
 
 
 class Creates:
@@ -51,7 +56,16 @@ class Creates:
         create: Callable[[AsyncSession], Awaitable[Response]],
     ) -> Response:
         """Answer what `create` makes, or what it made at the first request with this request id."""
-        key = request_key(request, context, auth.caller())
+        return await self.run_once(request_key(request, context, auth.caller()), context, response_type, create)
+
+    async def run_once(
+        self,
+        key: RequestKey | None,
+        context: Context,
+        response_type: type[Response],
+        create: Callable[[AsyncSession], Awaitable[Response]],
+    ) -> Response:
+        """Answer what `create` makes, or what it made at the first request with this key."""
         async with self._db.begin() as tx:
             remembered = await idempotency.claim(tx, key) if key else None
             if remembered is not None:

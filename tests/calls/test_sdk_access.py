@@ -1,6 +1,7 @@
 """Who may have a browser's call made: the provider by its signature, an API caller by a key, neither by the other's."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -114,3 +115,32 @@ async def test_key_of_one_request_is_no_others(
         "SELECT bearer_id, participant_number, count(*) FROM calls GROUP BY 1, 2 ORDER BY 1", {}, tuple_row
     )
     assert owners == [(client.bearer_id, RECEIVER, 8), (other.bearer_id, OTHER_CONTACT, 8)]
+
+
+@pytest.mark.usefixtures("messaging_service")
+async def test_repeated_request_id_makes_one_call(
+    client: Client, sdk: "sdk_call_service_pb2_grpc.SdkCallServiceAsyncStub", db: Database
+) -> None:
+    asked: dict[str, Any] = {
+        "To": RECEIVER,
+        "client_conversation_id": "conversation-1",
+        "messaging_service_sid": SERVICE_SID,
+    }
+    header = (*client.metadata, ("idempotency-key", "once"))
+
+    first = await sdk.RespondToSdkCall(json_body(**asked, request_id="once"), metadata=client.metadata)
+    again = await sdk.RespondToSdkCall(json_body(**asked), metadata=header)
+    other = await refused(sdk.RespondToSdkCall(json_body(**asked, callback_url="https://a.example/"), metadata=header))
+
+    assert again == first
+    assert (other.code, other.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    assert [await count(db, table) for table in ("calls", "events")] == [1, 1]
+
+
+@pytest.mark.parametrize("request_id", ["x" * 256, "a\0b", 1])
+async def test_bad_request_id_of_a_call_is_named(
+    client: Client, sdk: "sdk_call_service_pb2_grpc.SdkCallServiceAsyncStub", request_id: object
+) -> None:
+    body = json_body(To=RECEIVER, messaging_service_sid=SERVICE_SID, request_id=request_id)
+
+    assert (await refused(sdk.RespondToSdkCall(body, metadata=client.metadata))).fields == ("request_id",)

@@ -11,7 +11,7 @@ from server.calls.sdk_drafts import SdkCallDraft, read_sdk_call
 from server.conversations.keys import ConversationKey
 from server.errors import InvalidArgument
 
-NOTHING = SdkCallDraft(None, None, None, None, None)
+NOTHING = SdkCallDraft(None, None, None, None, None, None)
 
 FIELDS = (
     "To",
@@ -21,6 +21,7 @@ FIELDS = (
     "messaging_service_sid",
     "global_customer_id",
     "callback_url",
+    "request_id",
 )
 
 
@@ -41,6 +42,7 @@ def test_everything_is_read() -> None:
         messaging_service_sid="MG1",
         global_customer_id="customer",
         callback_url="https://callbacks.example/calls",
+        request_id="once",
     )
 
     assert draft == SdkCallDraft(
@@ -49,6 +51,7 @@ def test_everything_is_read() -> None:
         "MG1",
         "customer",
         "https://callbacks.example/calls",
+        "once",
     )
 
 
@@ -69,7 +72,7 @@ def test_null_and_empty_text_are_nothing_and_what_is_unknown_is_not_looked_at() 
 
     draft = read(**nothing | {"client_conversation_id": "a", "From": 7, "to": ["x"], "moderator_id": {}})
 
-    assert draft == SdkCallDraft(None, ConversationKey("client_conversation_id", "a"), None, None, None)
+    assert draft == SdkCallDraft(None, ConversationKey("client_conversation_id", "a"), None, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_body_that_is_no_object_is_told(body: bytes, description: str) -> None:
 
 
 def test_every_value_that_is_no_text_is_named() -> None:
-    values = [7, 1.5, True, [], ["a"], {}, {"a": "b"}]
+    values = [7, 1.5, True, [], ["a"], {}, {"a": "b"}, 0]
 
     found = bad_fields(json.dumps(dict(zip(FIELDS, values, strict=True))).encode())
 

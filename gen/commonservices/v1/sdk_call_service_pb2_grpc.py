@@ -63,8 +63,9 @@ class SdkCallServiceServicer:
     def RespondToSdkCall(self, request, context):
         """Makes the call and answers the TwiML that dials it. The body is Twilio's signed form post, which the TwiML App's voice
         URL gets when a browser connects, or a JSON object with an API key: `To`, `client_conversation_id`, `global_id`,
-        `internal_conversation_id`, `messaging_service_sid`, `global_customer_id`, `callback_url`, all strings. `To` is the
-        contact's number; without it the conversation's only contact.
+        `internal_conversation_id`, `messaging_service_sid`, `global_customer_id`, `callback_url`, `request_id`, all strings.
+        `To` is the contact's number; without it the conversation's only contact. `request_id`, also as the header
+        Idempotency-Key, makes a repeated request answer the first result, for 24 hours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,8 +41,9 @@ class SdkCallServiceStub:
     RespondToSdkCall: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
     """Makes the call and answers the TwiML that dials it. The body is Twilio's signed form post, which the TwiML App's voice
     URL gets when a browser connects, or a JSON object with an API key: `To`, `client_conversation_id`, `global_id`,
-    `internal_conversation_id`, `messaging_service_sid`, `global_customer_id`, `callback_url`, all strings. `To` is the
-    contact's number; without it the conversation's only contact.
+    `internal_conversation_id`, `messaging_service_sid`, `global_customer_id`, `callback_url`, `request_id`, all strings.
+    `To` is the contact's number; without it the conversation's only contact. `request_id`, also as the header
+    Idempotency-Key, makes a repeated request answer the first result, for 24 hours.
     """
 
 @_typing.type_check_only
@@ -57,8 +58,9 @@ class SdkCallServiceAsyncStub(SdkCallServiceStub):
     RespondToSdkCall: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Makes the call and answers the TwiML that dials it. The body is Twilio's signed form post, which the TwiML App's voice
     URL gets when a browser connects, or a JSON object with an API key: `To`, `client_conversation_id`, `global_id`,
-    `internal_conversation_id`, `messaging_service_sid`, `global_customer_id`, `callback_url`, all strings. `To` is the
-    contact's number; without it the conversation's only contact.
+    `internal_conversation_id`, `messaging_service_sid`, `global_customer_id`, `callback_url`, `request_id`, all strings.
+    `To` is the contact's number; without it the conversation's only contact. `request_id`, also as the header
+    Idempotency-Key, makes a repeated request answer the first result, for 24 hours.
     """
 
 class SdkCallServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -82,8 +84,9 @@ class SdkCallServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Makes the call and answers the TwiML that dials it. The body is Twilio's signed form post, which the TwiML App's voice
         URL gets when a browser connects, or a JSON object with an API key: `To`, `client_conversation_id`, `global_id`,
-        `internal_conversation_id`, `messaging_service_sid`, `global_customer_id`, `callback_url`, all strings. `To` is the
-        contact's number; without it the conversation's only contact.
+        `internal_conversation_id`, `messaging_service_sid`, `global_customer_id`, `callback_url`, `request_id`, all strings.
+        `To` is the contact's number; without it the conversation's only contact. `request_id`, also as the header
+        Idempotency-Key, makes a repeated request answer the first result, for 24 hours.
         """
 
 def add_SdkCallServiceServicer_to_server(servicer: SdkCallServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
