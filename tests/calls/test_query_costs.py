@@ -17,6 +17,7 @@ from server.calls import (
     controls,
     dial,
     queries,
+    recording_checks,
     recording_deletions,
     recording_reports,
     recordings,
@@ -55,6 +56,7 @@ _CLAIMS = {
     "check legs": (checks._CLAIM_LEGS, {"limit": 8, "lease": _LEASE}),
     "expire calls": (checks._CLAIM_CALLS, {"limit": 8, "again": _LEASE}),
     "store": (recordings._CLAIM, {"lease": _LEASE}),
+    "check recordings": (recording_checks._CLAIM, {"limit": 8, "lease": _LEASE}),
     "delete": (recording_deletions._CLAIM, {"lease": _LEASE}),
     "transcribe": (transcripts._CLAIM, {"lease": _LEASE}),
 }

@@ -11,6 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from server.api import running_api
+from server.calls.checks import CheckWorker
+from server.calls.recording_checks import RecordingCheckWorker
 from server.calls.recording_deletions import DeletionWorker
 from server.calls.recordings import RecordingWorker
 from server.calls.transcripts import CALLBACK_PATH, TranscriptWorker
@@ -43,6 +45,8 @@ class System:
     storing: RecordingWorker
     transcribing: TranscriptWorker
     deleting: DeletionWorker
+    checking: CheckWorker
+    finding: RecordingCheckWorker
     db: Database
 
     async def rest(self, path: str) -> Any:
@@ -79,6 +83,13 @@ class System:
             return kind in [heard["kind"] for heard in call["heard"]]
 
         await until(has_heard)
+
+    async def ask(self) -> None:
+        """Ask Twilio about the caller's leg, and then what was recorded, as if it were time to."""
+        await self.db.execute("UPDATE call_legs SET check_at = now() WHERE check_at IS NOT NULL")
+        assert await self.checking.step()
+        await self.db.execute("UPDATE calls SET recordings_check_at = now() WHERE recordings_check_at IS NOT NULL")
+        assert await self.finding.step()
 
     async def go_to_voicemail(self) -> str:
         """The contact calls our number, and chooses to leave a message."""
@@ -134,6 +145,8 @@ async def system(
             db, notifications, transcriber, storage, callback_url=live.public_base_url + CALLBACK_PATH
         ),
         deleting=DeletionWorker(db, voice),
+        checking=CheckWorker(db, notifications, voice, storage),
+        finding=RecordingCheckWorker(db, notifications, voice, storage, time_limit=live.maximum_call_length),
         db=db,
     )
     for resource in (fetcher, voice, transcriber):
@@ -199,6 +212,52 @@ async def test_contact_who_says_nothing_leaves_no_recording(system: System) -> N
     assert (found["internal_status"], found["provider_status"]) == ("failed", "absent")
     assert (call["internal_status"], call["error_code"]) == ("voicemail", "RECORDING_ABSENT")
     assert not await system.storing.step()
+
+
+async def test_voicemail_is_found_of_which_nothing_was_told(system: System) -> None:
+    sid = await system.go_to_voicemail()
+    await system.twilio.control("POST", f"calls/{sid}/speech", json={"text": "We will be late today."})
+    told = await system.until(lambda rows: [row for row in rows if row["provider_status"] == "completed"])
+    await call_of(system.twilio, sid)
+    for lost in ("UPDATE voicemails SET recording_id = NULL", "DELETE FROM call_recordings"):
+        await system.db.execute(lost)
+
+    await system.ask()
+    assert await system.storing.step()
+    assert await system.transcribing.step()
+    await system.until_transcribed()
+
+    [found], [row] = await recordings(system.db), await voicemails(system.db)
+    names = ("recording_sid", "provider_status", "url", "duration", "channels")
+    assert [found[name] for name in names] == [told[name] for name in names]
+    voicemail = await system.rest(f"voicemails/{row['id']}")
+    assert (voicemail["internal_status"], voicemail["recording_duration"]) == ("transcripted", told["duration"])
+    assert voicemail["transcription"]["text"] == "We will be late today."
+    assert not await system.finding.step()
+
+
+async def test_voicemail_that_was_never_spoken_is_not_waited_for(system: System) -> None:
+    sid = await system.go_to_voicemail()
+    told = await system.until(lambda rows: [row for row in rows if row["provider_status"] == "absent"])
+    await call_of(system.twilio, sid)
+    # As of who hangs up before the tone: there is no recording, and nothing is told.
+    path = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings/{told['recording_sid']}.json"
+    await system.twilio.rest("DELETE", path)
+    for lost in (
+        "UPDATE voicemails SET recording_id = NULL, internal_status = 'pending'",
+        "DELETE FROM call_recordings",
+    ):
+        await system.db.execute(lost)
+
+    await system.ask()
+
+    [row] = await voicemails(system.db)
+    found = await system.rest(f"voicemails/{row['id']}")
+    call = await system.rest(f"calls/{found['call_uuid']}")
+    assert (found["internal_status"], "provider_status" in found) == ("failed", False)
+    assert (call["internal_status"], call["error_code"]) == ("voicemail", "RECORDING_ABSENT")
+    assert await recordings(system.db) == []
+    assert not await system.finding.step()
 
 
 @pytest.mark.parametrize("change", [lambda url: url + "a", lambda url: url.partition("&")[0], lambda url: url[:-43]])
