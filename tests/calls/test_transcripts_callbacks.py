@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
@@ -11,6 +12,7 @@ from server.calls.parts import CallParts
 from server.calls.tables import CallRow
 from server.calls.transcripts import TranscriptWorker, receive_transcript
 from server.db import Database
+from server.providers.transcription.voicebase_media import parse_media
 from server.providers.transcription_ports import Submitted, Transcript, TranscriptionFailed, TranscriptReport, Word
 from server.storage import Storage
 from tests.calls.recorded import make_direct_call, make_due, shown, told, transcripts
@@ -103,6 +105,20 @@ async def test_callback_may_come_before_the_submission_is_answered(
     assert (row["internal_status"], row["due_at"]) == ("ready", None)
     assert (await shown(db, storage, call)).internal_status == "transcripted"
     assert await told(db, call) == ["finished", "recorded", "transcripted"]
+
+
+@pytest.mark.parametrize("status", ["finished", "failed"])
+async def test_texts_that_no_row_can_hold_are_no_fault_of_ours(
+    parts: CallParts, call: CallRow, worker: TranscriptWorker, db: Database, status: str
+) -> None:
+    await worker.step()
+    said = {"transcript": {"words": [{"w": "Hello\0\ud800", "s": 0, "e": 1}]}, "errors": [{"error": "no\0 sound"}]}
+    media = parse_media(json.dumps({"mediaId": "media-1", "status": status, **said}))
+
+    await receive(parts, await reference_of(db), transcript=media.transcript, failure=media.failure)
+
+    [row] = await transcripts(db)
+    assert row["internal_status"] == ("ready" if status == "finished" else "failed")
 
 
 async def test_failure_comes_by_callback(

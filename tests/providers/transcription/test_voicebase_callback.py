@@ -147,3 +147,14 @@ def test_whatever_is_told_is_read_or_called_malformed(fields: dict[str, Any], to
         except CallbackMalformed:
             continue
         assert (report.transcript is None) != (report.failure is None)
+
+
+def test_what_no_row_can_hold_is_replaced() -> None:
+    failed = {"mediaId": MEDIA_ID, "status": "failed", "errors": [{"error": "no \0 sound \ud800"}]}
+
+    assert read(words({"s": 0, "e": 1, "w": "a\0b\udfff"})).transcript == Transcript(
+        (Word("a\ufffdb\ufffd", 0, 1, None),)
+    )
+    assert read(failed).failure == "VoiceBase could not transcribe the recording: no \ufffd sound \ufffd"
+    with pytest.raises(CallbackMalformed, match="mediaId"):
+        read(FINISHED | {"mediaId": "a\0b"})
