@@ -16,7 +16,7 @@ from server.calls import convert, queries
 from server.calls.queries import Call
 from server.calls.state import CONFERENCE
 from server.calls.status import update_status
-from server.calls.tables import CallRecordingRow, CallRow
+from server.calls.tables import CallRow
 from server.db import Database, driver_connection
 from server.errors import Unavailable
 from server.events import outbox
@@ -121,16 +121,6 @@ async def change_call(
             notifications.notify(Channel.OUTBOX)
         return is_news
     raise Unavailable("recordings keep being stored; try again")
-
-
-async def stored_urls(db: Database, storage: Storage, call_id: int) -> dict[str, str]:
-    """URLs of the call's recordings that are stored now."""
-    async with db.begin() as tx:
-        query = select(CallRecordingRow.storage_key).where(
-            CallRecordingRow.call_id == call_id, CallRecordingRow.storage_key.is_not(None)
-        )
-        keys = (await tx.scalars(query)).all()
-    return await recording_urls(storage, keys)
 
 
 def _shown(call: Call, urls: Mapping[str, str]) -> tuple[pb.Call, UUID | None]:

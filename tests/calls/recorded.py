@@ -14,7 +14,7 @@ from psycopg.rows import dict_row, scalar_row
 from sqlalchemy import select
 
 from server.calls import convert, queries
-from server.calls.events import stored_urls
+from server.calls.events import recording_urls
 from server.calls.state import CONFERENCE, CONTACT, DIRECT, MODERATOR, RETURN, SDK
 from server.calls.status import update_status
 from server.calls.tables import CallLegRow, CallRow, ConferenceCallRow, VoicemailRow
@@ -168,10 +168,11 @@ async def make_due(db: Database) -> None:
 
 async def shown(db: Database, storage: Storage, call: CallRow) -> call_pb2.Call:
     """The call as the API shows it."""
-    urls = await stored_urls(db, storage, call.id)
     async with db.begin() as tx:
         row = (await tx.scalars(select(CallRow).where(CallRow.id == call.id))).one()
-        return convert.call_to_proto(await queries.call_of(tx, row), urls=urls)
+        whole = await queries.call_of(tx, row)
+    urls = await recording_urls(storage, [recording.row.storage_key for recording in whole.recordings])
+    return convert.call_to_proto(whole, urls=urls)
 
 
 async def events_of(db: Database, uuid: UUID) -> list[event_pb2.Event]:
