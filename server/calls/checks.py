@@ -39,7 +39,7 @@ _EXPIRE_AGAIN_AFTER = timedelta(minutes=15)
 
 _AT_ONCE = 8
 
-_NEVER_HEARD_OF = "The voice provider has told nothing of the call, and knows nothing of it."
+_NOT_KNOWN = "What became of the call is not known: the voice provider has no such call."
 
 _CLAIM_LEGS = """
 WITH due AS (
@@ -126,7 +126,7 @@ class CheckWorker:
                 # Something else was heard of it meanwhile.
                 return
             if report is None:
-                legs.give_up(leg, error_code=NOT_COMPLETED, error_description=_NEVER_HEARD_OF, now=now)
+                legs.give_up(leg, error_code=NOT_COMPLETED, error_description=_NOT_KNOWN, now=now)
                 return
             is_news = (report.provider_status, report.answered_by) != (leg.provider_status, leg.answered_by)
             attempts = leg.check_attempts
@@ -165,7 +165,7 @@ class CheckWorker:
                 if leg.id in reports:
                     legs.apply_report(leg, reports[leg.id], now=now)
                 if not leg_of(leg).is_over:
-                    legs.give_up(leg, error_code=NOT_COMPLETED, error_description=_NEVER_HEARD_OF, now=now)
+                    legs.give_up(leg, error_code=NOT_COMPLETED, error_description=_NOT_KNOWN, now=now)
 
         await change_call(self._db, self._notifications, self._storage, call_id=call_id, change=change)
         return "settled"
