@@ -29,7 +29,6 @@ from server.calls.voice_tokens import find_voice_token, newest_identity, use_ser
 from server.conversations import participants
 from server.conversations.conversations import find_or_make_conversation
 from server.conversations.drafts import ConversationDraft, ParticipantDraft
-from server.conversations.keys import ConversationKey
 from server.conversations.tables import ConversationRow, PairingRow, ParticipantRow
 from server.errors import DomainError, FailedPrecondition, FieldViolation, InvalidArgument
 from server.notifications import Channel
@@ -179,9 +178,7 @@ def _number_to_call(token: VoiceTokenRow, call: IncomingCall) -> str | None:
 async def _order_of(tx: AsyncSession, *, caller: Caller, draft: SdkCallDraft) -> _Order:
     key = draft.conversation
     if key is not None:
-        if draft.phone_number is not None and not await _is_made(tx, caller=caller, key=key):
-            # Whoever makes a conversation with a contact has the contact before: of two who did it the other way round
-            # each would wait for the other.
+        if draft.phone_number is not None:
             await participants.lock_contacts(tx, _contact_draft(draft.phone_number))
         conversation = await find_or_make_conversation(tx, caller=caller, key=key, callback_url=draft.callback_url)
     else:
@@ -195,16 +192,6 @@ async def _order_of(tx: AsyncSession, *, caller: Caller, draft: SdkCallDraft) ->
         callback_url=draft.callback_url,
         client_call_id=None,
     )
-
-
-async def _is_made(tx: AsyncSession, *, caller: Caller, key: ConversationKey) -> bool:
-    """Whether the caller has the conversation; one of another key than their own cannot be made."""
-    if key.name != "client_conversation_id":
-        return True
-    found = select(ConversationRow.id).where(
-        ConversationRow.bearer_id == caller.bearer_id, ConversationRow.client_conversation_id == key.value
-    )
-    return await tx.scalar(found) is not None
 
 
 async def _conversation_of_service(tx: AsyncSession, *, caller: Caller, draft: SdkCallDraft) -> ConversationRow:
@@ -293,8 +280,8 @@ async def _paired(tx: AsyncSession, order: _Order, phone_number: str) -> str:
     """Have the contact in the conversation and paired; the number of ours that it is paired with."""
     conversation = order.conversation
     draft = _contact_draft(phone_number, order)
-    await use_service(tx, conversation=conversation, draft=draft)
     await participants.lock_contacts(tx, draft)
+    await use_service(tx, conversation=conversation, draft=draft)
     await participants.add_participants(tx, conversation=conversation, draft=draft)
     query = select(ParticipantRow.twilio_number).where(
         ParticipantRow.conversation_id == conversation.id,

@@ -90,9 +90,9 @@ async def update_conversation(
     tx: AsyncSession, *, caller: Caller, key: ConversationKey, draft: ConversationDraft
 ) -> Conversation:
     """Set what is given, and have the participants that are given in it and paired: all or nothing."""
+    await participants.lock_contacts(tx, draft)
     row = await find_conversation(tx, caller=caller, key=key, lock=True)
     service_id = await find_service(tx, draft, conversation=row)
-    await participants.lock_contacts(tx, draft)
     await participants.add_participants(tx, conversation=row, draft=draft)
     # Last, because another client_conversation_id excludes messages to the conversation, and those that have a
     # participant or a pairing of it in hand would be waited for.

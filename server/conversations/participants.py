@@ -68,7 +68,10 @@ async def participants_of(tx: AsyncSession, conversation_ids: Sequence[int]) -> 
 
 
 async def lock_contacts(tx: AsyncSession, draft: ConversationDraft) -> None:
-    """Exclude others who pair these contacts until the transaction ends."""
+    """Exclude others who pair these contacts until the transaction ends.
+
+    To be asked for before a conversation is made or held: who had that first would wait for whoever waits for them.
+    """
     numbers = draft.contact_numbers
     if numbers:
         connection = await tx.connection()
