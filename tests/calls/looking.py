@@ -1,10 +1,12 @@
 """Calls that are over, what a provider recorded of them, and the worker that asks it."""
 
+import itertools
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from commonservices.v1 import call_pb2
 from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,8 +19,18 @@ from server.calls.state import SDK
 from server.calls.tables import CallLegRow, CallRow
 from server.db import Database
 from server.providers.voice_ports import RecordingReport
+from server.storage import Storage
 from tests.calls.conferences import Phones
-from tests.calls.recorded import legs_of, make_conference, make_direct_call, make_return_call, report, sid
+from tests.calls.recorded import (
+    events_of,
+    legs_of,
+    make_conference,
+    make_direct_call,
+    make_return_call,
+    report,
+    shown,
+    sid,
+)
 from tests.clients import Client
 
 DIRECT_CALL = "direct"
@@ -131,3 +143,29 @@ async def looks_of(db: Database, call: CallRow) -> tuple[timedelta | None, int]:
 def is_about(wait: timedelta | None, expected: timedelta) -> bool:
     """Whether it is that, but for the seconds that the test takes."""
     return wait is not None and timedelta(0) <= expected - wait < timedelta(seconds=30)
+
+
+def phones_with(*reports: RecordingReport) -> Phones:
+    """A provider that has recorded this."""
+    return Phones(recorded=list(reports))
+
+
+def lasting(call: call_pb2.Call) -> dict[str, Any]:
+    """What of a call is not its own, and no time."""
+    names = ("internal_status", "provider_status", "error_code", "error_description", "kind", "recording_duration")
+    voicemail = ("internal_status", "provider_status", "recording_duration")
+    return {
+        **{name: getattr(call, name) for name in names},
+        "has_duration": call.HasField("recording_duration"),
+        "has_url": bool(call.recording_url),
+        "voicemail": {name: getattr(call.voicemail, name) for name in voicemail}
+        if call.HasField("voicemail")
+        else None,
+    }
+
+
+async def assert_told(db: Database, storage: Storage, call: CallRow) -> None:
+    """That each change was told once, the last one as it is shown."""
+    events = [lasting(event.call) for event in await events_of(db, call.uuid)]
+    assert all(before != after for before, after in itertools.pairwise(events))
+    assert events[-1] == lasting(await shown(db, storage, call))

@@ -1,45 +1,38 @@
 """What the provider recorded is asked for once a call is over: found although nothing was told, and never waited for in
 vain."""
 
-import asyncio
-import itertools
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import hypothesis
 import pytest
-from commonservices.v1 import call_pb2
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.calls.parts import CallParts
 from server.calls.recordings import RecordingWorker
 from server.calls.status import RECORDING_CHECKS
-from server.calls.tables import CallRow
 from server.db import Database
 from server.providers.ports import ProviderUnavailable
-from server.providers.voice_ports import LegReport, RecordingReport
-from server.storage import Storage
+from server.providers.voice_ports import LegReport
 from tests.calls import recorded
-from tests.calls.conferences import Phones
 from tests.calls.looking import (
     ANSWERED,
     CONFERENCE_CALL,
     DIRECT_CALL,
     KINDS,
     VOICEMAIL,
+    assert_told,
     end,
-    finder,
     is_about,
+    lasting,
     look,
     looks_of,
-    make_due,
     over,
+    phones_with,
 )
 from tests.calls.recorded import (
-    events_of,
     legs_of,
     make_conference,
     recordings,
@@ -60,38 +53,12 @@ any_order = hypothesis.settings(
 )
 
 
-def phones_with(*reports: RecordingReport) -> Phones:
-    """A provider that has recorded this."""
-    return Phones(recorded=list(reports))
-
-
 async def store(parts: CallParts) -> None:
     """Fetch whatever can be had, as if every wait were over."""
     await recorded.make_due(parts.db)
     worker = RecordingWorker(parts.db, parts.notifications, OneFile(wav()), parts.storage, delete_provider_copies=False)
     while await worker.step():
         pass
-
-
-def lasting(call: call_pb2.Call) -> dict[str, Any]:
-    """What of a call is not its own, and no time."""
-    names = ("internal_status", "provider_status", "error_code", "error_description", "kind", "recording_duration")
-    voicemail = ("internal_status", "provider_status", "recording_duration")
-    return {
-        **{name: getattr(call, name) for name in names},
-        "has_duration": call.HasField("recording_duration"),
-        "has_url": bool(call.recording_url),
-        "voicemail": {name: getattr(call.voicemail, name) for name in voicemail}
-        if call.HasField("voicemail")
-        else None,
-    }
-
-
-async def assert_told(db: Database, storage: Storage, call: CallRow) -> None:
-    """That each change was told once, the last one as it is shown."""
-    events = [lasting(event.call) for event in await events_of(db, call.uuid)]
-    assert all(before != after for before, after in itertools.pairwise(events))
-    assert events[-1] == lasting(await shown(db, storage, call))
 
 
 # What is told, and when the provider is asked: each None is a look.
@@ -176,11 +143,12 @@ async def test_recording_that_is_told_of_after_all_comes_before_that_there_was_n
 async def test_what_was_said_to_staff_is_no_voicemail(parts: CallParts, db: Database, client: Client) -> None:
     call = await over(parts, client, VOICEMAIL)
 
-    await look(parts, phones_with(call.reported("absent", source="DialVerb")))
+    await look(parts, phones_with(call.reported("completed", source="DialVerb")))
 
     [voicemail], [recording] = await voicemails(db), await recordings(db)
     assert (voicemail["recording_id"], voicemail["internal_status"]) == (None, "failed")
-    assert recording["internal_status"] == "absent"
+    assert recording["internal_status"] == "pending"
+    assert await looks_of(db, call.call) == (None, 1)
 
 
 async def test_recording_that_is_not_ready_is_asked_for_less_and_less_and_is_not_absent(
@@ -217,6 +185,21 @@ async def test_recording_that_is_completed_after_it_was_given_up_is_fetched(
     found = await shown(db, parts.storage, call.call)
     assert (given_up.voicemail.internal_status, given_up.error_code) == ("failed", "RECORDING_FAILED")
     assert (found.internal_status, found.voicemail.internal_status, found.error_code) == ("recorded", "recorded", "")
+
+
+async def test_recording_that_is_looked_for_at_its_address_is_not_given_up_here(
+    parts: CallParts, db: Database, client: Client
+) -> None:
+    call = await over(parts, client, DIRECT_CALL)
+    for _ in RECORDING_CHECKS:
+        await look(parts, phones_with(call.reported("in-progress")))
+
+    [pending] = await recordings(db)
+    await store(parts)
+
+    assert (pending["internal_status"], pending["due_at"] is not None) == ("pending", True)
+    assert await looks_of(db, call.call) == (None, len(RECORDING_CHECKS))
+    assert (await shown(db, parts.storage, call.call)).internal_status == "recorded"
 
 
 async def test_recording_that_becomes_ready_is_had_at_the_next_look(
@@ -304,61 +287,3 @@ async def test_worker_that_fails_leaves_the_call_to_the_next(parts: CallParts, d
     assert leased[0] is not None
     assert leased[0] > timedelta(minutes=1)
     assert [row["provider_status"] for row in await recordings(db)] == ["completed"]
-
-
-async def test_workers_at_once_ask_once(parts: CallParts, db: Database, client: Client) -> None:
-    calls = [await over(parts, client, kind) for kind in KINDS]
-    phones = phones_with(*(call.reported("completed") for call in calls))
-    await make_due(db)
-
-    await asyncio.gather(*(finder(parts, phones).step() for _ in range(4)))
-
-    assert phones.lists == len(KINDS)
-    assert len(await recordings(db)) == len(KINDS)
-
-
-class Slow(Phones):
-    """A provider at which something else happens while it is asked for the first time."""
-
-    def __init__(self, meanwhile: Any, *reports: RecordingReport) -> None:
-        super().__init__(recorded=list(reports))
-        self._meanwhile = meanwhile
-
-    async def list_recordings(self, **asked: Any) -> list[RecordingReport]:
-        found = await super().list_recordings(**asked)
-        if self.lists == 1:
-            await self._meanwhile()
-        return found
-
-
-async def test_answer_that_comes_after_another_workers_changes_nothing(
-    parts: CallParts, db: Database, client: Client
-) -> None:
-    call = await over(parts, client, VOICEMAIL)
-    other = phones_with(call.reported("completed"))
-
-    async def ask() -> None:
-        assert await look(parts, other)
-
-    await look(parts, Slow(ask))
-
-    assert [row["provider_status"] for row in await recordings(db)] == ["completed"]
-    assert (await looks_of(db, call.call))[1] == 1
-    await assert_told(db, parts.storage, call.call)
-    assert (await shown(db, parts.storage, call.call)).error_code == ""
-
-
-async def test_callback_that_comes_while_the_provider_is_asked_is_the_last_word(
-    parts: CallParts, db: Database, client: Client
-) -> None:
-    call = await over(parts, client, VOICEMAIL)
-
-    async def tell() -> None:
-        await call.tell("completed")
-
-    await look(parts, Slow(tell))
-
-    [voicemail] = await voicemails(db)
-    assert voicemail["internal_status"] == "pending"
-    assert (await shown(db, parts.storage, call.call)).error_code == ""
-    assert await looks_of(db, call.call) == (None, 0)
