@@ -74,8 +74,10 @@ def apply_progress(
     if error is not None and (leg.error_code is None or error.code < leg.error_code):
         leg.error_code = error.code
         leg.error_description = describe(error)
+    if provider_status in FINAL_STATUSES:
+        at = occurred_at or now
+        leg.ended_at = min(leg.ended_at, at) if leg.ended_at is not None else at
     if is_final:
-        leg.ended_at = leg.ended_at or occurred_at or now
         leg.control_at = None
         leg.check_at = None
         leg.check_attempts = 0
