@@ -35,7 +35,7 @@ _OPT_OUT = "3"
 
 _MOST_ATTEMPTS = 3
 
-_GOODBYE = "We did not hear a choice. Goodbye."
+_GOODBYE = "No choice was made. Goodbye."
 _OPTED_OUT = "You will not be called from this number any more. Goodbye."
 _OPTED_IN = "You can be called from this number again. Goodbye."
 _NOT_CHANGED = "That cannot be changed for this number. Goodbye."

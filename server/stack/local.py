@@ -16,6 +16,7 @@ import click
 from server import envoy
 from server.config import LocalSettings, Settings
 from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH
+from server.providers.twilio.overrides import RETRIES
 from server.stack.errors import StackError
 from server.stack.folder import DataFolder, write_private
 from server.stack.postgres import ROLE, LocalPostgres, free_port
@@ -159,8 +160,8 @@ class LocalStack:
             f"--data-dir={self._folder.path / 'sandbox'}",
             f"--base-url={self._made['TWILIO_API_BASE_URL']}",
             f"--inbound-url={public_base_url}/api/v1/twilio_requests/inbound",
-            f"--voice-url={public_base_url}/api/v1/twilio_calls/incoming",
-            f"--voice-app-url={public_base_url}/api/v1/sdk_calls/response",
+            f"--voice-url={public_base_url}/api/v1/twilio_calls/incoming{RETRIES}",
+            f"--voice-app-url={public_base_url}/api/v1/sdk_calls/response{RETRIES}",
         ]
         if "BANDWIDTH_ACCOUNT_ID" in self._made:
             options.append(f"--bandwidth-callback-url={public_base_url}/webhooks/bandwidth/messages_updates")

@@ -23,7 +23,7 @@ from tests.factories import RECEIVER, SENDER, create_message, make_messaging_ser
 from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, PATIENCE, Sandbox, running_sandbox
 from tests.rest.front import Front, running_envoy, until_healthy
 
-GOODBYE = "We did not hear a choice. Goodbye."
+GOODBYE = "No choice was made. Goodbye."
 OPTED_OUT = "You will not be called from this number any more. Goodbye."
 VOICEMAIL = "Please leave your message after the tone. When you are done, hang up or press the pound key."
 

@@ -339,7 +339,7 @@ async def test_wrong_digits_and_silence_hear_the_menu_three_times_in_all(
     assert second.is_golden("return_call_menu_again")
     assert [script.verbs for script in (second, third, goodbye)] == [["Gather/Say"], ["Gather/Say"], ["Say", "Hangup"]]
     assert "attempt=3" in third.url("Gather", "action")
-    assert goodbye.spoken == "We did not hear a choice. Goodbye."
+    assert goodbye.spoken == "No choice was made. Goodbye."
     assert (call.internal_status, call.provider_status) == ("pending", "in-progress")
     assert await count(db, "voicemails") == 0
 
