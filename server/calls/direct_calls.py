@@ -140,7 +140,7 @@ async def _call_of_browser(tx: AsyncSession, call: IncomingCall, *, now: datetim
     order = _Order(
         conversation=await tx.get_one(ConversationRow, token.conversation_id),
         named={"conversation_id": str(token.conversation_id)},
-        phone_number=_number_to_call(token, call),
+        phone_number=await _number_to_call(tx, token, call),
         messaging_service_sid=token.messaging_service_sid,
         global_customer_id=token.global_customer_id,
         callback_url=token.callback_url,
@@ -165,14 +165,26 @@ async def _token_of(tx: AsyncSession, call: IncomingCall, *, now: datetime) -> V
     return token
 
 
-def _number_to_call(token: VoiceTokenRow, call: IncomingCall) -> str | None:
-    """The token's number, else the one that the page asks for; None where neither says one."""
+async def _number_to_call(tx: AsyncSession, token: VoiceTokenRow, call: IncomingCall) -> str | None:
+    """The token's number, else the contact that the page asks for; None where neither says one.
+
+    A page is its user's to change, and calls cost money: without a number in its token it calls contacts alone.
+    """
     asked = e164(call.to_number) if call.to_number else None
     if call.to_number and asked is None:
         raise _TokenRefused("The number to call is not a phone number.")
-    if token.phone_number is not None and asked not in (None, token.phone_number):
+    if asked is None or token.phone_number == asked:
+        return token.phone_number
+    if token.phone_number is not None:
         raise _TokenRefused("The voice token is for another phone number.")
-    return token.phone_number or asked
+    contact = select(ParticipantRow.id).where(
+        ParticipantRow.conversation_id == token.conversation_id,
+        ParticipantRow.role == CONTACT,
+        ParticipantRow.phone_number == asked,
+    )
+    if await tx.scalar(contact) is None:
+        raise _TokenRefused("The number to call is no contact of the conversation.")
+    return asked
 
 
 async def _order_of(tx: AsyncSession, *, caller: Caller, draft: SdkCallDraft) -> _Order:

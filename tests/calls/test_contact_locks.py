@@ -52,7 +52,7 @@ async def test_who_waits_for_a_contact_holds_no_conversation(
 ) -> None:
     await make_messaging_service(db)
     # Made without a messaging service: a call that names one would set it.
-    await new_token(client, conversation_id=KEY)
+    await new_token(client, conversation_id=KEY, phone_number=RECEIVER)
     await db.execute("UPDATE voice_tokens SET messaging_service_sid = %s", [SERVICE_SID])
     contact = ConversationDraft(
         client_conversation_id=None,

@@ -134,7 +134,7 @@ async def test_number_is_the_one_that_messages_are_sent_from(client: Client, db:
 async def test_token_and_call_leave_the_conversation_something_to_send_from(
     twilio: Twilio, client: Client, db: Database
 ) -> None:
-    await new_token(client, messaging_service_sid=SERVICE_SID)
+    await new_token(client, messaging_service_sid=SERVICE_SID, phone_number=RECEIVER)
     [row] = await tokens_of(db)
     await connect(twilio, row, to=RECEIVER)
 

@@ -9,7 +9,7 @@ from commonservices.v1 import conversation_service_pb2
 from structlog.testing import capture_logs
 
 from server.db import Database
-from tests.calls.browsers import connect, json_body, new_token, nothing_is_left, token_row, tokens_of
+from tests.calls.browsers import connect, json_body, new_token, nothing_is_left, respond, token_row, tokens_of
 from tests.calls.twilio import SDK_PATH, Script, Twilio, call_sid
 from tests.clients import Client, Refusal, refused
 from tests.conftest import MakeClient
@@ -194,8 +194,22 @@ async def test_numbers_that_other_conversations_have_are_told(
 
 
 @pytest.mark.usefixtures("messaging_service")
-async def test_our_number_does_not_call_itself(twilio: Twilio, client: Client, db: Database) -> None:
+async def test_page_calls_contacts_alone_where_its_token_names_no_number(
+    twilio: Twilio, client: Client, db: Database
+) -> None:
     row = await token_row(client, db)
+
+    stranger = await connect(twilio, row, to=RECEIVER)
+    assert await heard(stranger, "The number to call is no contact of the conversation.")
+    assert await nothing_is_left(db)
+
+    await respond(client, To=RECEIVER, client_conversation_id="conversation-1", messaging_service_sid=SERVICE_SID)
+    assert (await connect(twilio, row, to=RECEIVER)).verbs == ["Dial/Number"]
+
+
+@pytest.mark.usefixtures("messaging_service")
+async def test_our_number_does_not_call_itself(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db, phone_number=SENDER)
 
     script = await connect(twilio, row, to=SENDER)
     refusal = await told(client, To=SENDER, client_conversation_id="a", messaging_service_sid=SERVICE_SID)
@@ -207,7 +221,7 @@ async def test_our_number_does_not_call_itself(twilio: Twilio, client: Client, d
 
 @pytest.mark.usefixtures("messaging_service")
 async def test_full_conversation_takes_no_other_contact(twilio: Twilio, client: Client, db: Database) -> None:
-    row = await token_row(client, db)
+    row = await token_row(client, db, phone_number=RECEIVER)
     await db.execute(
         "INSERT INTO participants (conversation_id, role, phone_number) "
         "SELECT id, 'contact', '+1206555' || to_char(n, 'FM0000') FROM conversations, generate_series(1000, 1248) n"

@@ -482,7 +482,7 @@ async def test_worker_whose_lease_ran_out_changes_nothing_of_who_has_it_now(
 async def test_lease_lasts_for_as_long_as_the_file_arrives(
     parts: CallParts, call: CallRow, vendor: Vendor, make_worker: MakeWorker, db: Database
 ) -> None:
-    lease = timedelta(milliseconds=600)
+    lease = timedelta(milliseconds=1500)
 
     async def slow(request: web.Request) -> web.StreamResponse:
         data = wav(3)
@@ -490,7 +490,7 @@ async def test_lease_lasts_for_as_long_as_the_file_arrives(
         await answer.prepare(request)
         for at in range(0, len(data), 5000):
             await answer.write(data[at : at + 5000])
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.3)
         return answer
 
     vendor.answers["a"] = slow

@@ -376,9 +376,9 @@ async def test_lease_lasts_for_as_long_as_it_takes(
     call: CallRow, make_worker: MakeWorker, service: Service, db: Database
 ) -> None:
     service.gate.clear()
-    slow = asyncio.create_task(make_worker(lease=timedelta(milliseconds=600)).step())
+    slow = asyncio.create_task(make_worker(lease=timedelta(milliseconds=1500)).step())
     await until(lambda: len(service.heard) == 1)
-    ends = datetime.now(UTC) + timedelta(seconds=1.5)
+    ends = datetime.now(UTC) + timedelta(seconds=3)
     while datetime.now(UTC) < ends:
         assert not await make_worker().step()
         await asyncio.sleep(0.05)

@@ -82,7 +82,9 @@ class NewVoiceToken(_message.Message):
     callback_url: _builtins.str
     """Where the events of those calls go; stored on the conversation if this create makes it."""
     phone_number: _builtins.str
-    """Whom it may call: the contact's number, E.164; the conversation's only contact if absent."""
+    """Whom it may call: this number, E.164, which is brought into the conversation as its contact. If absent, contacts of the
+    conversation alone: the one that the page names as `To`, else the only one.
+    """
     messaging_service_sid: _builtins.str
     """What to call from, as for messages: one of the customer's messaging services by its sid."""
     global_customer_id: _builtins.str
