@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server import tables  # noqa: F401 - rows refer to rows of all of them
 from server.accounts.authentication import Authentication
 from server.accounts.service import ApiKeyService, BearerService
+from server.calls.browsers.service import SdkCallService
 from server.calls.call_service import CallService, VoicemailService
-from server.calls.conference_service import ConferenceCallService
+from server.calls.conferences.service import ConferenceCallService
 from server.calls.parts import CallParts
-from server.calls.sdk_service import SdkCallService
-from server.calls.transcription_service import TranscriptionRequestService
+from server.calls.recordings.transcription_service import TranscriptionRequestService
 from server.calls.twilio_call_service import TwilioCallService
 from server.config import Settings
 from server.conversations import participants

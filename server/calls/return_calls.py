@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.accounts.tables import BearerRow
 from server.calls import queries
+from server.calls.browsers.voice_tokens import newest_identity
 from server.calls.events import append_event, change_call
 from server.calls.incoming import begin_leg, callback_url_of, hold_call_sid
 from server.calls.legs import apply_progress, record_sid
@@ -21,7 +22,6 @@ from server.calls.parts import CallParts
 from server.calls.state import CONTACT, DIRECT, RETURN, SDK, CallStatus
 from server.calls.status import update_status
 from server.calls.tables import CallLegRow, CallRow, VoicemailRow
-from server.calls.voice_tokens import newest_identity
 from server.conversations.tables import ConversationRow, PairingRow
 from server.notifications import Channel
 from server.providers.voice_ports import FINAL_STATUSES, DialResult, IncomingCall, MenuChoice

@@ -7,8 +7,10 @@ import grpc.aio
 from commonservices.v1 import twilio_call_service_pb2, twilio_call_service_pb2_grpc
 from google.api import httpbody_pb2
 
-from server.calls import conference_callbacks, recording_reports, return_calls
+from server.calls import return_calls
+from server.calls.conferences import callbacks as conference_callbacks
 from server.calls.parts import CallParts
+from server.calls.recordings import reports as recording_reports
 from server.providers.ports import SignedRequest
 from server.providers.voice_ports import VoiceCallbackReader
 from server.rpc.callbacks import read_callback, signed_request

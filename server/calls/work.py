@@ -6,14 +6,15 @@ from functools import partial
 from typing import Any
 
 from server.background import repeat
-from server.calls import dial, recordings
 from server.calls.checks import CheckWorker
-from server.calls.controls import ControlWorker
-from server.calls.dial import DialWorker
-from server.calls.recording_checks import RecordingCheckWorker
-from server.calls.recording_deletions import DeletionWorker
-from server.calls.recordings import RecordingWorker
-from server.calls.transcripts import CALLBACK_PATH, TranscriptWorker
+from server.calls.conferences import dial
+from server.calls.conferences.controls import ControlWorker
+from server.calls.conferences.dial import DialWorker
+from server.calls.recordings import worker as recordings
+from server.calls.recordings.checks import RecordingCheckWorker
+from server.calls.recordings.deletions import DeletionWorker
+from server.calls.recordings.transcripts import CALLBACK_PATH, TranscriptWorker
+from server.calls.recordings.worker import RecordingWorker
 from server.db import Database
 from server.notifications import Channel, Notifications
 from server.providers.transcription_ports import Transcriber

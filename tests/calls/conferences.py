@@ -13,8 +13,8 @@ from commonservices.v1 import conference_call_service_pb2 as pb
 from psycopg.rows import scalar_row
 from sqlalchemy import select
 
-from server.calls import conference_callbacks
-from server.calls.dial import DialWorker
+from server.calls.conferences import callbacks as conference_callbacks
+from server.calls.conferences.dial import DialWorker
 from server.calls.parts import CallParts
 from server.calls.tables import CallLegRow, CallRow
 from server.db import Database

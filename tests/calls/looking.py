@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.calls import queries
 from server.calls.events import change_call
 from server.calls.parts import CallParts
-from server.calls.recording_checks import RecordingCheckWorker
-from server.calls.recording_reports import receive_voicemail, update_recording
+from server.calls.recordings.checks import RecordingCheckWorker
+from server.calls.recordings.reports import receive_voicemail, update_recording
 from server.calls.state import SDK
 from server.calls.tables import CallLegRow, CallRow
 from server.db import Database

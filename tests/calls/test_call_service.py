@@ -12,9 +12,9 @@ from commonservices.v1 import call_service_pb2 as pb
 from server.caller import BearerType
 from server.calls.events import recording_urls
 from server.calls.parts import CallParts
-from server.calls.recording_reports import receive_voicemail, update_recording
+from server.calls.recordings.reports import receive_voicemail, update_recording
+from server.calls.recordings.transcripts import TranscriptWorker
 from server.calls.tables import CallRow
-from server.calls.transcripts import TranscriptWorker
 from server.config import Settings
 from server.db import Database
 from server.errors import Unavailable

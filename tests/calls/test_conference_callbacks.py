@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 from commonservices.v1 import twilio_call_service_pb2, twilio_call_service_pb2_grpc
 
-from server.calls import conference_callbacks
+from server.calls.conferences import callbacks as conference_callbacks
 from server.calls.parts import CallParts
 from server.db import Database
 from server.errors import Unavailable

@@ -13,7 +13,7 @@ import pytest
 from psycopg.rows import scalar_row
 
 from server.calls.checks import CheckWorker
-from server.calls.controls import ControlWorker
+from server.calls.conferences.controls import ControlWorker
 from server.calls.parts import CallParts
 from server.calls.state import CallStatus
 from server.calls.tables import CallLegRow

@@ -8,7 +8,7 @@ import pytest
 from commonservices.v1 import conference_call_pb2
 from commonservices.v1 import conference_call_service_pb2 as pb
 
-from server.calls.controls import ControlWorker
+from server.calls.conferences.controls import ControlWorker
 from server.calls.parts import CallParts
 from server.db import Database
 from server.providers.ports import ProviderRejected, ProviderUnavailable

@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.calls import conference_callbacks, conference_calls
-from server.calls.dial import GIVE_UP_AFTER
+from server.calls.conferences import callbacks as conference_callbacks
+from server.calls.conferences import conferences as conference_calls
+from server.calls.conferences.dial import GIVE_UP_AFTER
 from server.calls.events import change_call
 from server.calls.parts import CallParts
 from server.calls.tables import CallRow

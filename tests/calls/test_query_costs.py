@@ -11,19 +11,15 @@ from psycopg.rows import scalar_row
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.calls import (
-    checks,
-    conference_callbacks,
-    controls,
-    dial,
-    queries,
-    recording_checks,
-    recording_deletions,
-    recording_reports,
-    recordings,
-    transcripts,
-)
+from server.calls import checks, queries
+from server.calls.conferences import callbacks as conference_callbacks
+from server.calls.conferences import controls, dial
 from server.calls.parts import CallParts
+from server.calls.recordings import checks as recording_checks
+from server.calls.recordings import deletions as recording_deletions
+from server.calls.recordings import reports as recording_reports
+from server.calls.recordings import transcripts
+from server.calls.recordings import worker as recordings
 from server.calls.tables import ConferenceCallRow
 from server.db import Database, driver_connection
 from server.providers.voice_ports import RecordingReport

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.calls.parts import CallParts
-from server.calls.recordings import RecordingWorker
+from server.calls.recordings.worker import RecordingWorker
 from server.calls.status import RECORDING_CHECKS
 from server.db import Database
 from server.providers.ports import ProviderUnavailable

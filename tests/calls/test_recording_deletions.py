@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from server.calls.parts import CallParts
-from server.calls.recording_deletions import DeletionWorker
-from server.calls.recording_reports import update_recording
+from server.calls.recordings.deletions import DeletionWorker
+from server.calls.recordings.reports import update_recording
 from server.db import Database
 from server.providers.twilio.voice import TwilioVoiceCalls
 from tests.calls.recorded import make_direct_call, make_due, recordings, report, sid, told

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.calls.parts import CallParts
-from server.calls.recording_reports import LOOK_AFTER, receive_voicemail, take_facts, update_recording
+from server.calls.recordings.reports import LOOK_AFTER, receive_voicemail, take_facts, update_recording
 from server.calls.state import RECORDING_STATUSES
 from server.calls.tables import CallRecordingRow
 from server.config import Settings

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 
 from server.api import running_api
 from server.calls.checks import CheckWorker
-from server.calls.recording_checks import RecordingCheckWorker
-from server.calls.recording_deletions import DeletionWorker
-from server.calls.recordings import RecordingWorker
-from server.calls.transcripts import CALLBACK_PATH, TranscriptWorker
+from server.calls.recordings.checks import RecordingCheckWorker
+from server.calls.recordings.deletions import DeletionWorker
+from server.calls.recordings.transcripts import CALLBACK_PATH, TranscriptWorker
+from server.calls.recordings.worker import RecordingWorker
 from server.config import Settings
 from server.db import Database
 from server.notifications import Notifications

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.calls.wav import NotKept, Truncated, WavCheck, checked
+from server.calls.recordings.wav import NotKept, Truncated, WavCheck, checked
 from tests.calls.recorded import wav
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from server.calls.parts import CallParts
-from server.calls.recording_reports import update_recording
+from server.calls.recordings.reports import update_recording
 from server.calls.work import recording_work
 from server.config import Settings
 from server.db import Database

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from server.calls.leases import GIVE_UP_AFTER, LEAST_ATTEMPTS
 from server.calls.parts import CallParts
-from server.calls.recording_reports import LOOK_AFTER, receive_voicemail, update_recording
-from server.calls.recordings import RecordingWorker
+from server.calls.recordings.reports import LOOK_AFTER, receive_voicemail, update_recording
+from server.calls.recordings.worker import RecordingWorker
 from server.calls.tables import CallRow
 from server.config import Settings
 from server.db import Database
@@ -508,7 +508,7 @@ async def test_lease_lasts_for_as_long_as_the_file_arrives(
 _WORKER_THAT_DIES = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from server.calls.recordings import RecordingWorker
+from server.calls.recordings.worker import RecordingWorker
 from server.db import Database
 from server.notifications import Notifications
 from server.providers.twilio.account import TwilioAccount

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.calls.sdk_drafts import SdkCallDraft, read_sdk_call
+from server.calls.browsers.drafts import SdkCallDraft, read_sdk_call
 from server.conversations.keys import ConversationKey
 from server.errors import InvalidArgument
 

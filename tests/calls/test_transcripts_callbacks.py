@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from server.calls.parts import CallParts
+from server.calls.recordings.transcripts import TranscriptWorker, receive_transcript
 from server.calls.tables import CallRow
-from server.calls.transcripts import TranscriptWorker, receive_transcript
 from server.db import Database
 from server.providers.transcription.voicebase_media import parse_media
 from server.providers.transcription_ports import Submitted, Transcript, TranscriptionFailed, TranscriptReport, Word

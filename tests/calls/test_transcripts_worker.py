@@ -12,9 +12,9 @@ import pytest
 
 from server.calls.leases import LEAST_ATTEMPTS
 from server.calls.parts import CallParts
-from server.calls.recording_reports import update_recording
+from server.calls.recordings.reports import update_recording
+from server.calls.recordings.transcripts import CALLBACK_PATH, CHECK_AFTER, TranscriptWorker
 from server.calls.tables import CallRow
-from server.calls.transcripts import CALLBACK_PATH, CHECK_AFTER, TranscriptWorker
 from server.config import Settings
 from server.db import Database
 from server.providers.ports import ProviderOutcomeUnknown, ProviderUnavailable
@@ -392,7 +392,7 @@ async def test_lease_lasts_for_as_long_as_it_takes(
 _WORKER_THAT_DIES = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from server.calls.transcripts import TranscriptWorker
+from server.calls.recordings.transcripts import TranscriptWorker
 from server.db import Database
 from server.notifications import Notifications
 from server.storage import FolderStorage, UrlSigner

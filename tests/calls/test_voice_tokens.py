@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from psycopg.rows import scalar_row
 
 from server.api import running_api
-from server.calls.voice_tokens import identity_of
+from server.calls.browsers.voice_tokens import identity_of
 from server.config import Settings
 from server.db import Database
 from tests.calls.browsers import MODERATOR, new_token, token_of, tokens_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from server.calls.parts import CallParts
-from server.calls.recording_reports import receive_voicemail, update_recording
-from server.calls.recordings import RecordingWorker
+from server.calls.recordings.reports import receive_voicemail, update_recording
+from server.calls.recordings.worker import RecordingWorker
 from server.calls.state import RETURN
 from server.calls.tables import CallRow
 from server.providers.transcription_ports import Submitted, Transcript, Word

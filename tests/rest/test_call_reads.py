@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 
 from server.calls.parts import CallParts
-from server.calls.recording_reports import update_recording
+from server.calls.recordings.reports import update_recording
+from server.calls.recordings.transcripts import TranscriptWorker
 from server.calls.state import CONFERENCE, RETURN
-from server.calls.transcripts import TranscriptWorker
 from server.config import Settings
 from server.db import Database
 from server.notifications import Notifications

@@ -8,8 +8,8 @@ from pydantic import SecretStr
 
 from server.api import running_api
 from server.caller import BearerType
-from server.calls.controls import ControlWorker
-from server.calls.dial import DialWorker
+from server.calls.conferences.controls import ControlWorker
+from server.calls.conferences.dial import DialWorker
 from server.config import Settings
 from server.db import Database
 from server.encryption import Cipher

@@ -4,8 +4,8 @@ from typing import Any
 
 from commonservices.v1 import call_pb2
 
-from server.calls.controls import ControlWorker
-from server.calls.dial import DialWorker
+from server.calls.conferences.controls import ControlWorker
+from server.calls.conferences.dial import DialWorker
 from server.db import Database
 from tests.calls.conferences import cancel, change, create, get, legs_of, participants, remove
 from tests.calls.live.exchange import calls_of, is_inviting, settled

@@ -13,8 +13,8 @@ import pytest
 from commonservices.v1 import call_pb2
 from psycopg.rows import scalar_row
 
-from server.calls.controls import ControlWorker
-from server.calls.dial import DialWorker
+from server.calls.conferences.controls import ControlWorker
+from server.calls.conferences.dial import DialWorker
 from server.calls.tables import CallLegRow
 from server.config import Settings
 from server.db import Database

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls import queries
-from server.calls.conference_calls import ConferenceCallNotFound
+from server.calls.conferences.conferences import ConferenceCallNotFound
 from server.calls.events import change_call
 from server.calls.legs import apply_progress, find_leg, is_taken_sid, record_sid
 from server.calls.parts import CallParts

@@ -8,8 +8,9 @@ from commonservices.v1 import call_pb2, conference_call_pb2, conference_call_ser
 from commonservices.v1 import conference_call_service_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.calls import conference_calls, convert
-from server.calls.drafts import read_conference_call
+from server.calls import convert
+from server.calls.conferences import conferences
+from server.calls.conferences.drafts import read_conference_call
 from server.calls.events import Change, change_call, recording_urls
 from server.calls.queries import Call
 from server.calls.tables import CallLegRow
@@ -51,7 +52,7 @@ class ConferenceCallService(conference_call_service_pb2_grpc.ConferenceCallServi
         draft = read_conference_call(request)
 
         async def create(tx: AsyncSession) -> call_pb2.Call:
-            return await conference_calls.create_conference_call(
+            return await conferences.create_conference_call(
                 tx,
                 caller=caller,
                 draft=draft,
@@ -72,7 +73,7 @@ class ConferenceCallService(conference_call_service_pb2_grpc.ConferenceCallServi
 
     async def CancelConferenceCall(self, request: pb.CancelConferenceCallRequest, context: Context) -> call_pb2.Call:
         call_id = (await self._get(request.uuid)).row.id
-        await self._change(call_id, conference_calls.cancel(request.uuid, now=datetime.now(UTC)))
+        await self._change(call_id, conferences.cancel(request.uuid, now=datetime.now(UTC)))
         call = await self._get(request.uuid)
         return convert.call_to_proto(call, urls=await self._urls(call))
 
@@ -81,7 +82,7 @@ class ConferenceCallService(conference_call_service_pb2_grpc.ConferenceCallServi
     ) -> pb.ListConferenceCallParticipantsResponse:
         check(request)
         async with self._db.begin() as tx:
-            found, next_page_token = await conference_calls.list_participants(
+            found, next_page_token = await conferences.list_participants(
                 tx, caller=auth.caller(), uuid=request.uuid, page=Page(request)
             )
         await answers.paged(context, request, next_page_token)
@@ -93,7 +94,7 @@ class ConferenceCallService(conference_call_service_pb2_grpc.ConferenceCallServi
         self, request: pb.UpdateConferenceCallParticipantRequest, context: Context
     ) -> conference_call_pb2.ConferenceCallParticipant:
         call_id = await self._call_id_of(request)
-        change = conference_calls.change_participant(
+        change = conferences.change_participant(
             request.call_sid,
             muted=request.muted if request.HasField("muted") else None,
             hold=request.hold if request.HasField("hold") else None,
@@ -106,24 +107,24 @@ class ConferenceCallService(conference_call_service_pb2_grpc.ConferenceCallServi
         self, request: pb.DeleteConferenceCallParticipantRequest, context: Context
     ) -> pb.DeleteConferenceCallParticipantResponse:
         call_id = await self._call_id_of(request)
-        await self._change(call_id, conference_calls.remove_participant(request.call_sid, now=datetime.now(UTC)))
+        await self._change(call_id, conferences.remove_participant(request.call_sid, now=datetime.now(UTC)))
         return pb.DeleteConferenceCallParticipantResponse()
 
     async def _get(self, uuid: str) -> Call:
         async with self._db.begin() as tx:
-            return await conference_calls.get_conference_call(tx, caller=auth.caller(), uuid=uuid)
+            return await conferences.get_conference_call(tx, caller=auth.caller(), uuid=uuid)
 
     async def _call_id_of(
         self, request: pb.UpdateConferenceCallParticipantRequest | pb.DeleteConferenceCallParticipantRequest
     ) -> int:
         check(request)
         async with self._db.begin() as tx:
-            call = await conference_calls.find_conference_call(tx, caller=auth.caller(), uuid=request.uuid)
+            call = await conferences.find_conference_call(tx, caller=auth.caller(), uuid=request.uuid)
         return call.id
 
     async def _participant(self, call_id: int, call_sid: str) -> CallLegRow:
         async with self._db.begin() as tx:
-            return await conference_calls.find_participant(tx, call_id=call_id, call_sid=call_sid)
+            return await conferences.find_participant(tx, call_id=call_id, call_sid=call_sid)
 
     async def _change(self, call_id: int, change: Change) -> None:
         await change_call(self._db, self._notifications, self._storage, call_id=call_id, change=change)

@@ -7,7 +7,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.caller import Caller
-from server.calls.sdk_drafts import VoiceTokenDraft
+from server.calls.browsers.drafts import VoiceTokenDraft
 from server.calls.tables import VoiceTokenRow
 from server.conversations import participants
 from server.conversations.conversations import find_or_make_conversation, find_service

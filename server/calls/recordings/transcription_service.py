@@ -6,7 +6,7 @@ import grpc.aio
 from commonservices.v1 import transcription_request_service_pb2_grpc
 from google.api import httpbody_pb2
 
-from server.calls.transcripts import CALLBACK_PATH, receive_transcript
+from server.calls.recordings.transcripts import CALLBACK_PATH, receive_transcript
 from server.db import Database
 from server.notifications import Notifications
 from server.providers.transcription_ports import TranscriptReportReader

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.calls import queries
 from server.calls.events import change_call
 from server.calls.queries import Call
-from server.calls.recording_reports import give_up, take_report
+from server.calls.recordings.reports import give_up, take_report
 from server.calls.state import CONTACT, DIRECT, SDK
 from server.calls.status import RECORDING_CHECKS
 from server.calls.tables import CallRow

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.accounts.tables import BearerRow
 from server.caller import Caller
 from server.calls import convert, queries
-from server.calls.drafts import ConferenceDraft
+from server.calls.conferences.drafts import ConferenceDraft
 from server.calls.events import Change, append_event
 from server.calls.opt_outs import refuse_opted_out
 from server.calls.queries import Call

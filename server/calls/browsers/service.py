@@ -9,10 +9,10 @@ from google.api import httpbody_pb2
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.caller import Caller
-from server.calls import direct_calls
+from server.calls.browsers import direct_calls
+from server.calls.browsers.drafts import read_sdk_call, read_voice_token
+from server.calls.browsers.voice_tokens import VoiceNotConfigured, create_voice_token
 from server.calls.parts import CallParts
-from server.calls.sdk_drafts import read_sdk_call, read_voice_token
-from server.calls.voice_tokens import VoiceNotConfigured, create_voice_token
 from server.encryption import Cipher
 from server.notifications import Channel
 from server.providers.voice_ports import VoiceCallbackReader, VoiceTokens
