@@ -33,6 +33,7 @@ def _credentials(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--auth-token", required=True, envvar="TWILIO_AUTH_TOKEN", show_envvar=True)
 @click.option("--inbound-url", help="Where texts to the account's numbers are posted. Default: nowhere.")
 @click.option("--voice-url", help="Where calls to the account's numbers ask what to do. Default: nowhere.")
+@click.option("--voice-status-url", help="Where the end of those calls, and of browsers', is posted. Default: nowhere.")
 @click.option("--base-url", help="Where the account's server reaches the sandbox. Default: as whoever sends a text.")
 @click.option(
     "--voice-app-url",
@@ -63,6 +64,7 @@ def serve(
     auth_token: str,
     inbound_url: str | None,
     voice_url: str | None,
+    voice_status_url: str | None,
     base_url: str | None,
     voice_app_url: str | None,
     bandwidth_callback_url: str | None,
@@ -85,9 +87,12 @@ def serve(
         data_dir=data_dir,
         inbound_url=inbound_url,
         voice_url=voice_url,
+        voice_status_url=voice_status_url,
         second=timedelta(milliseconds=second_ms),
         base_url=base_url,
-        voice_app=VoiceApp(voice_url=voice_app_url, **browsers) if voice_app_url and browsers else None,
+        voice_app=VoiceApp(voice_url=voice_app_url, status_callback=voice_status_url, **browsers)
+        if voice_app_url and browsers
+        else None,
         bandwidth=BandwidthAccount(callback_url=bandwidth_callback_url, **bandwidth)
         if bandwidth_callback_url and bandwidth
         else None,

@@ -47,6 +47,7 @@ class Carrier:
         self.account_sid = settings.account_sid
         self._inbound_url = settings.inbound_url
         self._voice_url = settings.voice_url
+        self._voice_status_url = settings.voice_status_url
         self._media_files = MediaFiles(None if settings.data_dir is None else settings.data_dir / "media")
         self._journal = journal
         self._now = now
@@ -199,6 +200,14 @@ class Carrier:
     def voice_url(self, number: PhoneNumber) -> str:
         """What is asked of calls to a number, empty for nothing."""
         return (self._voice_url or "") if number.voice_url is None else number.voice_url
+
+    def set_status_callback(self, number: PhoneNumber, url: str) -> PhoneNumber:
+        """Have the end of calls to a number told elsewhere, or with an empty URL nowhere."""
+        return self._save_number(replace(number, status_callback=url))
+
+    def status_callback(self, number: PhoneNumber) -> str:
+        """Where the end of calls to a number is told, empty for nowhere."""
+        return (self._voice_status_url or "") if number.status_callback is None else number.status_callback
 
     def inbound_request_url(self, service: MessagingService) -> str:
         """Where texts to a service's numbers are posted, empty for nowhere."""

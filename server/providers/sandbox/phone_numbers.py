@@ -12,7 +12,7 @@ from server.providers.sandbox.validity import is_http_url
 
 
 class PhoneNumbers:
-    """List, fetch, and update where texts are posted."""
+    """List, fetch, and update where texts are posted and what calls ask and tell."""
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
@@ -41,10 +41,10 @@ class PhoneNumbers:
         return web.json_response(self._resource(self._asked_for(request)))
 
     async def update(self, request: web.Request) -> web.Response:
-        """SmsUrl and VoiceUrl, where an empty one is none; other fields are not kept."""
+        """SmsUrl, VoiceUrl and StatusCallback, where an empty one is none; other fields are not kept."""
         number = self._asked_for(request)
         form = await request.post()
-        urls = {name: str(form[name]) for name in ("SmsUrl", "VoiceUrl") if name in form}
+        urls = {name: str(form[name]) for name in ("SmsUrl", "VoiceUrl", "StatusCallback") if name in form}
         for name, url in urls.items():
             if url and not is_http_url(url):
                 raise Refusal(400, 21402, f"{name} is not a valid URL")
@@ -52,6 +52,8 @@ class PhoneNumbers:
             number = self._carrier.set_sms_url(number, urls["SmsUrl"])
         if "VoiceUrl" in urls:
             number = self._carrier.set_voice_url(number, urls["VoiceUrl"])
+        if "StatusCallback" in urls:
+            number = self._carrier.set_status_callback(number, urls["StatusCallback"])
         return web.json_response(self._resource(number))
 
     def _asked_for(self, request: web.Request) -> PhoneNumber:
@@ -85,7 +87,7 @@ class PhoneNumbers:
             "sms_method": "POST",
             "sms_url": self._carrier.sms_url(number),
             "status": "in-use",
-            "status_callback": "",
+            "status_callback": self._carrier.status_callback(number),
             "status_callback_method": "POST",
             "trunk_sid": None,
             "uri": f"/{API_VERSION}/Accounts/{account}/IncomingPhoneNumbers/{number.sid}.json",

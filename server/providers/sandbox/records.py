@@ -115,6 +115,7 @@ class PhoneNumber:
     created: float
     sms_url: str | None = None
     voice_url: str | None = None
+    status_callback: str | None = None
 
 
 @dataclass(frozen=True)

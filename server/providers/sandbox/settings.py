@@ -42,12 +42,16 @@ class ZoomAccount:
 
 @dataclass(frozen=True)
 class VoiceApp:
-    """What browsers call with: the API key that signs their access tokens, and the TwiML App with its voice URL."""
+    """What browsers call with: the API key that signs their access tokens, and the TwiML App with its voice URL.
+
+    The end of each such call is posted to `status_callback`, None for nowhere.
+    """
 
     api_key_sid: str
     api_key_secret: str = field(repr=False)
     twiml_app_sid: str
     voice_url: str
+    status_callback: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class SandboxSettings:
     """`data_dir` None keeps everything in memory; `step_delay` passes between one status of a message and the next.
 
     Texts to a number are posted to `inbound_url`, where neither it nor its messaging service has a URL of its own; of
-    calls to one without a URL `voice_url` is asked. `second` passes while a second of ringing or speaking is simulated.
+    calls to one without a URL `voice_url` is asked, and `voice_status_url` told how they ended. `second` passes while a
+    second of ringing or speaking is simulated.
     `base_url` is where the account's server reaches the sandbox, None the address that whoever texts asked.
     """
 
@@ -65,6 +70,7 @@ class SandboxSettings:
     step_delay: timedelta = timedelta(milliseconds=30)
     inbound_url: str | None = None
     voice_url: str | None = None
+    voice_status_url: str | None = None
     second: timedelta = timedelta(seconds=1)
     base_url: str | None = None
     # None plays Twilio alone.

@@ -47,7 +47,14 @@ from server.providers.sandbox.settings import VoiceApp
 from server.providers.sandbox.validity import is_phone_number
 from server.providers.sandbox.voice_exchange import Exchange
 from server.providers.sandbox.voice_phones import Phone, Pickup, Scenario
-from server.providers.sandbox.voice_records import Call, Conference, NotFound, NotInProgress, Webhook
+from server.providers.sandbox.voice_records import (
+    Call,
+    Conference,
+    NotFound,
+    NotInProgress,
+    StatusCallback,
+    Webhook,
+)
 from server.providers.sandbox.voice_tokens import AccessTokenRefused, Browser, browser_of
 
 Json = dict[str, Any]
@@ -97,7 +104,8 @@ class VoiceControl:
         owns = "one of the account's numbers, which GET /sandbox/numbers lists"
         to = fields.need("to", lambda value: isinstance(value, str) and self._carrier.owns(value), owns)
         fields.finish()
-        url = self._carrier.voice_url(self._carrier.phone_numbers[phone_number_sid(to)])
+        number = self._carrier.phone_numbers[phone_number_sid(to)]
+        url = self._carrier.voice_url(number)
         if not url:
             raise ControlRefusal.of("to", "must be a number with a voice URL; this one rings nowhere")
         call = self._exchange.phone_calls(
@@ -105,6 +113,7 @@ class VoiceControl:
             to=to,
             document=Webhook(url),
             base_url=self._base_url or str(request.url.origin()),
+            status_callback=_told_of_the_end(self._carrier.status_callback(number)),
             callbacks=self._everybodys_callbacks(),
         )
         return web.json_response(_call(call))
@@ -201,6 +210,7 @@ class VoiceControl:
             document=Webhook(app.voice_url),
             parameters={**params, **browser.parameters},
             base_url=self._base_url or str(request.url.origin()),
+            status_callback=_told_of_the_end(app.status_callback),
             callbacks=self._everybodys_callbacks(),
         )
         return web.json_response(_call(call))
@@ -243,6 +253,11 @@ class VoiceControl:
             return browser_of(token, self._voice_app, account_sid=self._carrier.account_sid, now=self._carrier.now())
         except AccessTokenRefused as refused:
             raise ControlRefusal.of("token", str(refused)) from refused
+
+
+def _told_of_the_end(url: str | None) -> StatusCallback | None:
+    """The status callback of a number or an App, which names no events: Twilio posts the end of a call there."""
+    return StatusCallback(url) if url else None
 
 
 def _phone(fields: Fields) -> Phone:

@@ -207,7 +207,7 @@ class Exchange:
         status_callback: StatusCallback | None = None,
         callbacks: Callbacks = Callbacks.IN_ORDER,
     ) -> Call:
-        """A phone calls one of the account's numbers, whose voice URL is the document."""
+        """A phone calls one of the account's numbers, whose voice URL and status callback these are."""
         line = self._switchboard.open(
             to=to,
             from_=from_,
@@ -227,9 +227,11 @@ class Exchange:
         document: Webhook,
         parameters: Mapping[str, str],
         base_url: str,
+        status_callback: StatusCallback | None = None,
         callbacks: Callbacks = Callbacks.IN_ORDER,
     ) -> Call:
-        """A browser calls out: the voice URL of its TwiML App is asked with From=client:identity and the parameters.
+        """A browser calls out: the voice URL of its TwiML App is asked with From=client:identity and the parameters,
+        and its status callback is told how the call ended.
 
         `To` of the call is the parameter of that name, else empty, as at Twilio.
         """
@@ -240,6 +242,7 @@ class Exchange:
             callbacks=callbacks,
             base_url=base_url,
             document=document,
+            status_callback=status_callback,
             application_sid=application_sid,
             parameters=dict(parameters),
         )

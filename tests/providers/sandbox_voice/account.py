@@ -85,8 +85,8 @@ async def running_account() -> AsyncIterator[Account]:
 
 
 def voice_app(account: Account) -> VoiceApp:
-    """The TwiML App of the account, whose voice URL is `/app`."""
-    return VoiceApp(KEY_SID, KEY_SECRET, APP_SID, account.url("/app"))
+    """The TwiML App of the account, whose voice URL is `/app` and its status callback `/app_status`."""
+    return VoiceApp(KEY_SID, KEY_SECRET, APP_SID, account.url("/app"), account.url("/app_status"))
 
 
 def access_token(identity: str = "staff", **grant: Any) -> str:

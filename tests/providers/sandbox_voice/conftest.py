@@ -25,6 +25,9 @@ async def account() -> AsyncIterator[Account]:
 async def sandbox(account: Account) -> AsyncIterator[Sandbox]:
     """One whose numbers and browsers ask the account at `/voice` and `/app`."""
     async with running_sandbox(
-        voice_url=account.url("/voice"), voice_app=voice_app(account), voicebase_token="voicebase-token"
+        voice_url=account.url("/voice"),
+        voice_status_url=account.url("/status"),
+        voice_app=voice_app(account),
+        voicebase_token="voicebase-token",
     ) as running:
         yield running

@@ -45,6 +45,21 @@ async def test_call_asks_the_url_that_the_number_was_given(sandbox: Sandbox, acc
     assert account.got("/voice") == []
 
 
+async def test_end_of_a_call_is_told_where_the_number_says(sandbox: Sandbox, account: Account) -> None:
+    path = f"/2010-04-01/Accounts/{ACCOUNT_SID}/IncomingPhoneNumbers.json?PhoneNumber={NUMBER[1:]}"
+    (number,) = (await sandbox.rest("GET", path))[1]["incoming_phone_numbers"]
+    status, updated = await sandbox.rest("POST", number["uri"], data={"StatusCallback": account.url("/own_status")})
+    account.url("/voice", "<Say>Welcome</Say>")
+
+    called = await calling(sandbox)
+
+    (told,) = await account.get("/own_status")
+    assert (number["status_callback"], status) == (account.url("/status"), 200)
+    assert updated["status_callback"] == account.url("/own_status")
+    assert (told["CallSid"], told["CallStatus"]) == (called["sid"], "completed")
+    assert account.got("/status") == []
+
+
 async def test_keys_are_pressed(sandbox: Sandbox, account: Account) -> None:
     account.url("/voice", '<Gather action="/chosen" numDigits="1" timeout="600"><Say>Press 1</Say></Gather>')
     account.url("/chosen", "<Say>Thank you</Say>")

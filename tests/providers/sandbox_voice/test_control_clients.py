@@ -32,6 +32,16 @@ async def test_browser_calls_out_with_the_tokens_parameters(sandbox: Sandbox, ac
     assert [heard["text"] for heard in (await call_of(sandbox, call["sid"]))["heard"]] == ["Connecting"]
 
 
+async def test_end_of_a_browsers_call_is_told_to_the_app(sandbox: Sandbox, account: Account) -> None:
+    account.url("/app", "<Say>Connecting</Say>")
+
+    call = await connecting(sandbox, access_token())
+
+    (told,) = await account.get("/app_status")
+    assert (told["CallSid"], told["CallStatus"], told["ApplicationSid"]) == (call["sid"], "completed", APP_SID)
+    assert account.got("/status") == []
+
+
 async def test_registered_browser_is_called(sandbox: Sandbox, account: Account) -> None:
     registered = await sandbox.control("POST", "clients", json={"token": access_token(), "hangs_up_after_ms": 1000})
     account.url("/voice", '<Dial action="/dialled"><Client>staff</Client></Dial>')

@@ -7,7 +7,7 @@ import pytest
 from server.providers.sandbox.misbehaviour import Callbacks
 from server.providers.sandbox.voice_phones import Phone, Pickup
 from server.providers.sandbox.voice_records import CallStatus, MachineDetection, NotFound, NotInProgress
-from tests.providers.sandbox_voice.engine import OUR_NUMBER, PHONE, PROGRESS, Engine, in_order
+from tests.providers.sandbox_voice.engine import OUR_NUMBER, PHONE, PROGRESS, SANDBOX_URL, Engine, in_order
 from tests.providers.servers import ACCOUNT_SID
 
 
@@ -279,3 +279,36 @@ async def test_a_reset_forgets_all_and_tells_nobody(engine: Engine) -> None:
     again = engine.call("<Response/>", status_callback=engine.told("/again", *PROGRESS))
     await engine.until(again)
     await engine.get("/again", 4)
+
+
+async def test_the_end_of_a_call_that_comes_in_is_told(engine: Engine) -> None:
+    voice = engine.answers("/voice", "<Say>Welcome</Say>")
+
+    call = engine.come_in(voice, status_callback=engine.told("/status", "completed"))
+
+    (told,) = await engine.get("/status")
+    assert (told["CallSid"], told["CallStatus"], told["Direction"]) == (call.sid, "completed", "inbound")
+    assert (told["SequenceNumber"], told["CallbackSource"]) == ("0", "call-progress-events")
+    assert told["CallDuration"] == str(call.duration)
+    assert parsedate_to_datetime(told["Timestamp"]).tzinfo is not None
+
+
+@pytest.mark.parametrize(("callbacks", "times"), [(Callbacks.DUPLICATED, 2), (Callbacks.MISSING, 0)])
+async def test_the_end_of_a_browsers_call_is_told_as_it_misbehaves(
+    engine: Engine, callbacks: Callbacks, times: int
+) -> None:
+    call = engine.exchange.client_connects(
+        identity="staff",
+        application_sid="AP1",
+        document=engine.answers("/app", "<Hangup/>"),
+        parameters={},
+        base_url=SANDBOX_URL,
+        status_callback=engine.told("/status", "completed"),
+        callbacks=callbacks,
+    )
+
+    await engine.until(call)
+
+    await engine.settled()
+    assert [each["From"] for each in engine.got("/status")] == ["client:staff"] * times
+    assert len({each.token for each in engine.asked if each.path == "/status"}) == min(times, 1)
