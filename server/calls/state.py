@@ -166,7 +166,8 @@ def _last_event(conference: Conference, moderator: Leg, legs: Sequence[Leg]) -> 
 
 def state_of_direct_call(legs: Sequence[Leg], *, is_recorded: bool, is_transcribed: bool) -> State:
     """What follows for a browser's call: what became of the contact's leg. One that lasted when the browser's ended has
-    ended with it; a browser that hung up before the contact answered has canceled it."""
+    ended with it; a browser that hung up before the contact was called has canceled it. How a leg ended that rang then
+    is told next, and waited for: an end is final."""
     [browser] = [leg for leg in legs if leg.kind == SDK]
     [contact] = [leg for leg in legs if leg.kind == CONTACT]
     if contact.provider_status in _STATUS_OF_LEG:
@@ -175,7 +176,7 @@ def state_of_direct_call(legs: Sequence[Leg], *, is_recorded: bool, is_transcrib
         status = CallStatus.FAILED if contact.is_refused else CallStatus.CANCELED
     elif browser.is_over and contact.provider_status == IN_PROGRESS:
         status = CallStatus.FINISHED
-    elif browser.is_over:
+    elif browser.is_over and contact.provider_status is None:
         status = CallStatus.FAILED if browser.has_failed else CallStatus.CANCELED
     else:
         return State(CallStatus.PENDING, contact.provider_status, is_over=False)

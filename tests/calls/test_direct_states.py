@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from server.calls.tables import VoiceTokenRow
 from server.db import Database
 from tests.calls.browsers import calls_of, connect, get, new_token, respond, tokens_of, told
-from tests.calls.twilio import Script, Twilio, call_sid
+from tests.calls.twilio import CALLS_PATH, Script, Twilio, call_sid
 from tests.clients import Client
+from tests.conftest import PUBLIC_BASE_URL
 from tests.factories import RECEIVER, SERVICE_SID, make_messaging_service
 
 any_time = settings(
@@ -52,6 +53,9 @@ class Dialled:
             assert value is not None
             answer = await self._twilio.dialled(self._script, value, sid=self._browser, dial_call_sid=self._contact)
             assert answer.verbs == ["Hangup"]
+        elif kind == "browser":
+            url = f"{PUBLIC_BASE_URL}{CALLS_PATH}/participant_status_changes"
+            await self._twilio.follow(url, {"CallSid": self._browser, "CallStatus": value or ""})
         elif kind == "detected":
             await self._twilio.progress(self._script, None, sid=self._contact, answered_by=value)
         else:
@@ -59,6 +63,9 @@ class Dialled:
             await self._twilio.progress(
                 self._script, value, sid=self._contact, parent=self._browser, error_code=error_code
             )
+
+
+HUNG_UP = ("browser", "completed")
 
 
 def story(end: str, answered_by: str | None) -> list[tuple[str, str | None]]:
@@ -143,6 +150,10 @@ async def test_any_order_and_repetition_ends_as_the_ordered_story(
     steps = story(end, answered_by)
     again = data.draw(st.lists(st.sampled_from(steps), max_size=3))
     shuffled = data.draw(st.permutations([*steps, *again]))
+    # Whatever is told of the contact's leg, its call was begun: the browser's end is told after that.
+    begun = min(i for i, (kind, _) in enumerate(shuffled) if kind in ("leg", "result")) + 1
+    for _ in range(data.draw(st.integers(0, 2))):
+        shuffled.insert(data.draw(st.integers(begun, len(shuffled))), HUNG_UP)
     ordered, one = await made(twilio, token)
     jumbled, other = await made(twilio, token)
 
@@ -173,6 +184,32 @@ async def test_loss_of_all_but_one_of_the_ends_changes_nothing(
 
     call = await get(client, script.call_uuid)
     assert (call.internal_status, call.provider_status) == (end, ENDS[end][0])
+
+
+@pytest.mark.parametrize(
+    ("status", "end"), [("no-answer", "canceled"), ("completed", "canceled"), ("failed", "failed")]
+)
+async def test_browser_that_ends_before_the_contact_is_called_is_the_end(
+    twilio: Twilio, client: Client, db: Database, token: VoiceTokenRow, status: str, end: str
+) -> None:
+    dialled, script = await made(twilio, token)
+
+    for _ in range(2):
+        await dialled.post("browser", status)
+
+    [call] = await calls_of(db)
+    assert (await get(client, script.call_uuid)).internal_status == end
+    assert await told(db, script.call_uuid) == ["pending", end]
+    assert [leg.check_at for leg in call.legs] == [None, None]
+
+
+async def test_end_of_a_call_that_is_not_there_is_taken(twilio: Twilio, db: Database) -> None:
+    url = f"{PUBLIC_BASE_URL}{CALLS_PATH}/participant_status_changes"
+
+    answer = await twilio.follow(url, {"CallSid": call_sid(), "CallStatus": "completed"})
+
+    assert answer.verbs == []
+    assert await calls_of(db) == []
 
 
 async def test_result_names_the_legs_of_an_api_callers_call(

@@ -193,7 +193,7 @@ def direct(browser: Leg, phone: Leg, *, recorded: bool = False, transcribed: boo
         ("in-progress", "failed", "failed"),
         ("in-progress", "canceled", "canceled"),
         ("completed", None, "canceled"),
-        ("completed", "ringing", "canceled"),
+        ("completed", "ringing", "pending"),
         ("completed", "in-progress", "finished"),
         ("completed", "completed", "finished"),
         ("failed", None, "failed"),
