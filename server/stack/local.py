@@ -161,6 +161,7 @@ class LocalStack:
             f"--base-url={self._made['TWILIO_API_BASE_URL']}",
             f"--inbound-url={public_base_url}/api/v1/twilio_requests/inbound",
             f"--voice-url={public_base_url}/api/v1/twilio_calls/incoming{RETRIES}",
+            f"--voice-status-url={public_base_url}/api/v1/twilio_calls/participant_status_changes{RETRIES}",
             f"--voice-app-url={public_base_url}/api/v1/sdk_calls/response{RETRIES}",
         ]
         if "BANDWIDTH_ACCOUNT_ID" in self._made:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jwt
 import pytest
 from pydantic import SecretStr
 
@@ -14,6 +15,7 @@ from server.config import Settings
 from server.db import Database
 from server.notifications import Notifications
 from server.providers import registry
+from server.providers.sandbox.callbacks import signature
 from server.providers.sandbox.settings import VoiceApp
 from server.stack.postgres import free_port
 from server.storage import Storage
@@ -67,6 +69,18 @@ class System:
         """How a phone behaves from now on."""
         await self.sandbox.control("PUT", f"phones/{number}", json=behaviour)
 
+    async def tells_nothing(self) -> None:
+        """No callback of calls that begin from now on is posted."""
+        await self.sandbox.control("PUT", "misbehaviour", json={"callbacks": "missing"})
+
+    async def posts(self, path: str, **fields: str) -> str:
+        """The carrier posts a form to us; the TwiML it is answered."""
+        url = f"{self.front.url}/api/v1/{path}"
+        headers = {"X-Twilio-Signature": signature(AUTH_TOKEN, url, fields)}
+        async with self.sandbox.http.post(url, data=fields, headers=headers) as response:
+            assert response.status == 200, await response.text()
+            return await response.text()
+
     async def over(self, sid: str) -> list[str]:
         """What was said to whoever is on the phone, once their call is over."""
         async with asyncio.timeout(PATIENCE * 4):
@@ -114,8 +128,16 @@ class System:
 async def _doors(settings: Settings) -> AsyncIterator[tuple[Settings, Sandbox, Front]]:
     port = free_port()
     ours = f"http://127.0.0.1:{port}"
-    app = VoiceApp(TWILIO_API_KEY_SID, TWILIO_API_KEY_SECRET, TWILIO_TWIML_APP_SID, f"{ours}/api/v1/sdk_calls/response")
-    async with running_sandbox(voice_url=f"{ours}/api/v1/twilio_calls/incoming", voice_app=app) as sandbox:
+    told = f"{ours}/api/v1/twilio_calls/participant_status_changes"
+    app = VoiceApp(
+        TWILIO_API_KEY_SID,
+        TWILIO_API_KEY_SECRET,
+        TWILIO_TWIML_APP_SID,
+        f"{ours}/api/v1/sdk_calls/response",
+        status_callback=told,
+    )
+    incoming = f"{ours}/api/v1/twilio_calls/incoming"
+    async with running_sandbox(voice_url=incoming, voice_status_url=told, voice_app=app) as sandbox:
         update = {
             "public_base_url": ours,
             "twilio_account_sid": ACCOUNT_SID,
@@ -195,15 +217,27 @@ async def test_browser_that_hangs_up_while_it_rings_was_answered_by_nobody(syste
 
     await system.sandbox.control("POST", f"calls/{sid}/hangup", json={})
     await system.over(sid)
-    await system.ask_after_calls()
 
-    call = await system.until(lambda shown: shown["internal_status"] != "pending")
-    assert (call["internal_status"], call["provider_status"]) == ("no_answer", "no-answer")
+    call = await system.until_status("no_answer")
+    assert call["provider_status"] == "no-answer"
+
+
+async def test_browser_that_hangs_up_before_anything_was_dialled_has_canceled(system: System) -> None:
+    token = await system.token(phone_number=RECEIVER)
+    browser = {"CallSid": f"CA{1:032x}", "AccountSid": ACCOUNT_SID, "From": f"client:{token['identity']}", "To": ""}
+    granted = jwt.decode(token["token"], options={"verify_signature": False})["grants"]["voice"]
+    named = granted["outgoing"]["params"]
+    assert "<Dial" in await system.posts("sdk_calls/response", CallStatus="ringing", **browser, **named)
+    assert (await system.until_status("pending"))["call_sid"] == browser["CallSid"]
+
+    await system.posts("twilio_calls/participant_status_changes", CallStatus="no-answer", **browser)
+
+    call = await system.until_status("canceled")
+    assert "failed_at" not in call
 
 
 async def test_phone_that_opted_out_is_not_called_and_the_browser_hears_why(system: System) -> None:
     heard = await system.over(await system.phone_calls("3"))
-    await system.ask_after_calls()
     ended = await system.until_status("no_answer")
 
     sid = await system.browser_calls(await system.token())
@@ -224,7 +258,6 @@ async def test_phone_calls_back_and_is_connected_with_the_browser(system: System
     sid = await system.phone_calls("1")
     call = await system.until_status("finished")
     await system.over(sid)
-    await system.ask_after_calls()
 
     after = await system.until(lambda shown: shown["provider_status"] == "completed")
     assert (call["kind"], call["call_sid"]) == ("return", sid)
@@ -256,7 +289,6 @@ async def test_phone_that_hangs_up_while_a_browser_rings_leaves_no_voicemail(sys
 
     await system.sandbox.control("POST", f"calls/{sid}/hangup", json={})
     await system.over(sid)
-    await system.ask_after_calls()
 
     call = await system.until_status("no_answer")
     assert "voicemail" not in call
@@ -268,15 +300,16 @@ async def test_phone_leaves_a_voicemail(system: System, presses: tuple[str, ...]
     heard = await system.over(await system.phone_calls(*presses, says="Please call me back."))
 
     call = await system.until(lambda shown: "recording_duration" in shown["voicemail"])
+    ended = await system.until(lambda shown: shown["provider_status"] == "completed")
     assert VOICEMAIL in heard
     assert (call["internal_status"], call["voicemail"]["internal_status"]) == ("voicemail", "pending")
+    assert ended["internal_status"] == "voicemail"
     assert await system.nothing_was_wrong()
 
 
 @pytest.mark.parametrize("presses", [(), ("9", "9", "9"), ("*", "", "0")])
 async def test_phone_that_chooses_nothing_hears_goodbye(system: System, presses: tuple[str, ...]) -> None:
     heard = await system.over(await system.phone_calls(*presses))
-    await system.ask_after_calls()
 
     call = await system.until_status("no_answer")
     assert len([text for text in heard if "press 1" in text]) == 3
@@ -285,7 +318,21 @@ async def test_phone_that_chooses_nothing_hears_goodbye(system: System, presses:
     assert await system.nothing_was_wrong()
 
 
+@pytest.mark.parametrize("callbacks", ["in-order", "duplicated", "reordered"])
+async def test_phone_that_hangs_up_in_the_menu_is_told_of_at_once(system: System, callbacks: str) -> None:
+    await system.sandbox.control("PUT", "misbehaviour", json={"callbacks": callbacks})
+    sid = await system.phone_calls()
+    await system.until_status("pending")
+
+    await system.sandbox.control("POST", f"calls/{sid}/hangup", json={})
+
+    call = await system.until_status("no_answer")
+    assert (call["call_sid"], call["provider_status"]) == (sid, "completed")
+    assert await system.nothing_was_wrong()
+
+
 async def test_phone_that_hangs_up_in_the_menu_is_found_out_by_asking(system: System) -> None:
+    await system.tells_nothing()
     sid = await system.phone_calls()
     await system.until_status("pending")
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.calls import queries
 from server.calls.conferences.conferences import ConferenceCallNotFound
 from server.calls.events import change_call
+from server.calls.incoming import hold_call_sid
 from server.calls.legs import apply_progress, find_leg, is_taken_sid, record_sid
 from server.calls.parts import CallParts
 from server.calls.state import (
@@ -70,11 +71,16 @@ async def answer_leg(parts: CallParts, answer: LegAnswer) -> bytes:
 
 
 async def update_leg(parts: CallParts, progress: LegProgress) -> None:
-    """Take what is told of a leg of whatever call."""
+    """Take what is told of a leg of whatever call. One that the provider brought is told of by the sid of its call
+    alone, and may be one that was not taken, or is just being made."""
     async with parts.db.begin() as tx:
-        leg = await find_leg(tx, leg_uuid=progress.leg_uuid, call_sid=progress.call_sid)
+        if progress.leg_uuid is not None:
+            leg = await find_leg(tx, leg_uuid=progress.leg_uuid, call_sid=progress.call_sid)
+        else:
+            leg = await hold_call_sid(tx, progress.call_sid)
     if leg is None:
-        log.warning("leg.unknown", call_sid=progress.call_sid, leg_uuid=str(progress.leg_uuid))
+        report = log.info if progress.leg_uuid is None else log.warning
+        report("leg.unknown", call_sid=progress.call_sid, leg_uuid=str(progress.leg_uuid or ""))
         return
     await _change_leg(parts, leg, progress, lambda _leg, _now: None)
 
