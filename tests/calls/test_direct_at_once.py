@@ -8,19 +8,24 @@ from collections.abc import Awaitable, Callable
 import grpc.aio
 import pytest
 from commonservices.v1 import conversation_service_pb2
+from psycopg.rows import scalar_row
 
 from server.db import Database
+from server.numbers.selection import LOCK_CONTACT
 from tests.calls.browsers import calls_of, connect, new_token, respond, tokens_of
-from tests.calls.twilio import Twilio, call_sid
+from tests.calls.twilio import CALLS_PATH, Twilio, call_sid
 from tests.clients import Client, refusal
+from tests.conftest import PUBLIC_BASE_URL
 from tests.conversations.support import broken
-from tests.factories import SERVICE_SID, create_message, make_messaging_service
+from tests.factories import RECEIVER, SERVICE_SID, create_message, make_messaging_service
 
 CONTACTS = ("+12065550190", "+12065550191")
 CONVERSATIONS = ("a", "b", "c")
 
 # Two conversations use up the two numbers for a contact: a third is refused one.
 EXPECTED_REFUSALS = {"NUMBER_POOL_EXHAUSTED"}
+
+_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
 async def update(client: Client, key: str, contact: str) -> None:
@@ -36,6 +41,32 @@ async def update(client: Client, key: str, contact: str) -> None:
     except grpc.aio.AioRpcError as error:
         if refusal(error).reason != "CONVERSATION_EXISTS":
             raise
+
+
+async def test_end_that_is_told_while_the_call_is_being_made_waits_for_it(
+    twilio: Twilio, client: Client, db: Database
+) -> None:
+    await make_messaging_service(db)
+    await new_token(client, messaging_service_sid=SERVICE_SID, phone_number=RECEIVER)
+    [token] = await tokens_of(db)
+    sid = call_sid()
+    url = f"{PUBLIC_BASE_URL}{CALLS_PATH}/participant_status_changes"
+
+    async def until_waiting(expected: int) -> None:
+        async with asyncio.timeout(10):
+            while await db.fetch_one(_WAITING, {}, scalar_row) != expected:  # noqa: ASYNC110 only PostgreSQL knows
+                await asyncio.sleep(0.01)
+
+    # Whoever makes a call with a contact waits for who pairs that contact.
+    async with asyncio.TaskGroup() as tasks, db.connection() as connection, connection.transaction():
+        await connection.execute(LOCK_CONTACT, {"receiver_number": RECEIVER})
+        tasks.create_task(connect(twilio, token, sid=sid))
+        await until_waiting(1)
+        tasks.create_task(twilio.follow(url, {"CallSid": sid, "CallStatus": "no-answer"}))
+        await until_waiting(2)
+
+    [call] = await calls_of(db)
+    assert call.row.internal_status == "canceled"
 
 
 @pytest.mark.parametrize("seed", range(4))
