@@ -1,6 +1,7 @@
 """gRPC handlers of calls of every kind, and of voicemails: what is known of them, with fresh URLs."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -30,7 +31,8 @@ class CallService(call_service_pb2_grpc.CallServiceServicer):
     async def GetCall(self, request: call_service_pb2.GetCallRequest, context: Context) -> call_pb2.Call:
         async with self._db.begin() as tx:
             call = await get_call(tx, caller=auth.caller(), uuid=request.uuid)
-        return convert.call_to_proto(call, urls=await _urls(self._storage, call))
+        urls = await _urls(self._storage, call)
+        return await convert.shown(call, partial(convert.call_to_proto, call, urls=urls))
 
     async def GetRecordingUrl(
         self, request: call_service_pb2.GetRecordingUrlRequest, context: Context
@@ -55,7 +57,9 @@ class VoicemailService(call_service_pb2_grpc.VoicemailServiceServicer):
         async with self._db.begin() as tx:
             call = await get_call_of_voicemail(tx, caller=auth.caller(), voicemail_id=request.id)
         assert call.voicemail is not None, "it was found by it"
-        return convert.voicemail_to_proto(call, call.voicemail, urls=await _urls(self._storage, call), nested=False)
+        urls = await _urls(self._storage, call)
+        show = partial(convert.voicemail_to_proto, call, call.voicemail, urls=urls, nested=False)
+        return await convert.shown(call, show)
 
 
 async def _urls(storage: Storage, call: Call) -> dict[str, str]:

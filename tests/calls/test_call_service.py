@@ -1,5 +1,6 @@
 """Reading calls and voicemails through the front door: who sees which, with which URLs, and for how long those are."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from commonservices.v1 import call_pb2, file_service_pb2_grpc, voicemail_pb2
 from commonservices.v1 import call_service_pb2 as pb
 
 from server.caller import BearerType
+from server.calls import convert
 from server.calls.events import recording_urls
 from server.calls.parts import CallParts
+from server.calls.queries import call_of
 from server.calls.recordings.reports import receive_voicemail, update_recording
 from server.calls.recordings.transcripts import TranscriptWorker
 from server.calls.tables import CallRow
@@ -97,6 +100,18 @@ async def test_call_is_read_as_its_last_event_told_it(parts: CallParts, call: Ca
     assert found == told
     assert (found.kind, found.internal_status) == ("direct", "transcripted")
     assert found.transcription.text == "Hello, this is school."
+
+
+async def test_words_are_shown_beside_the_event_loop(parts: CallParts, call: CallRow) -> None:
+    threads = []
+    for prepare in (None, transcribe):
+        if prepare is not None:
+            await prepare(parts)
+        async with parts.db.begin() as tx:
+            found = await call_of(tx, call)
+        threads.append(await convert.shown(found, threading.get_ident))
+
+    assert [each == threading.get_ident() for each in threads] == [True, False]
 
 
 async def test_calls_of_every_kind_are_read(db: Database, client: Client) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pycaption import CaptionReadNoCaptions, DFXPReader, SRTReader, WebVTTReader
 
 from server.calls import transcript_formats
+from server.calls.transcript_formats import render
 from server.providers.transcription_ports import Transcript, Word
 
 # pycaption calls Beautiful Soup by old names.
@@ -101,7 +102,7 @@ GREETING = said(
 
 
 def test_subrip() -> None:
-    assert transcript_formats.srt(GREETING) == (
+    assert render(GREETING).srt == (
         "1\n00:00:00,500 --> 00:00:03,000\nHello, this is Ms. Rivera from the school.\n\n"
         "2\n00:00:06,000 --> 00:00:07,100\nIs 5 < 6 &\n\n"
         "3\n00:00:07,100 --> 01:01:02,003\nso?\n\n"
@@ -109,7 +110,7 @@ def test_subrip() -> None:
 
 
 def test_webvtt() -> None:
-    assert transcript_formats.webvtt(GREETING) == (
+    assert render(GREETING).webvtt == (
         "WEBVTT\n"
         "\n00:00:00.500 --> 00:00:03.000\nHello, this is Ms. Rivera from the school.\n"
         "\n00:00:06.000 --> 00:00:07.100\nIs 5 &lt; 6 &amp;\n"
@@ -118,7 +119,7 @@ def test_webvtt() -> None:
 
 
 def test_dfxp() -> None:
-    assert transcript_formats.dfxp(GREETING) == (
+    assert render(GREETING).dfxp == (
         '<tt xmlns="http://www.w3.org/ns/ttml" xml:lang="en"><body><div>'
         '<p begin="00:00:00.500" end="00:00:03.000">Hello, this is Ms. Rivera from the school.</p>'
         '<p begin="00:00:06.000" end="00:00:07.100">Is 5 &lt; 6 &amp;</p>'
@@ -128,11 +129,11 @@ def test_dfxp() -> None:
 
 
 def test_text() -> None:
-    assert transcript_formats.text(GREETING) == "Hello, this is Ms. Rivera from the school. Is 5 < 6 & so?"
+    assert render(GREETING).text == "Hello, this is Ms. Rivera from the school. Is 5 < 6 & so?"
 
 
 def test_formatted_text() -> None:
-    assert transcript_formats.formatted_text(GREETING) == (
+    assert render(GREETING).formatted_text == (
         "[00:00:00] Hello, this is Ms. Rivera from the school.\n\n[00:00:06] Is 5 < 6 &\n\n[00:00:07] so?"
     )
 
@@ -141,12 +142,12 @@ def test_nothing_said_makes_valid_files_of_nothing() -> None:
     nothing = Transcript(())
 
     assert transcript_formats.to_json(nothing) == []
-    assert (transcript_formats.srt(nothing), transcript_formats.text(nothing)) == ("", "")
-    assert transcript_formats.formatted_text(nothing) == ""
-    assert webvtt.from_string(transcript_formats.webvtt(nothing)).captions == []
-    assert timed_tags(transcript_formats.dfxp(nothing)) == []
+    assert (render(nothing).srt, render(nothing).text) == ("", "")
+    assert render(nothing).formatted_text == ""
+    assert webvtt.from_string(render(nothing).webvtt).captions == []
+    assert timed_tags(render(nothing).dfxp) == []
     with pytest.raises(CaptionReadNoCaptions):
-        DFXPReader().read(transcript_formats.dfxp(nothing))
+        DFXPReader().read(render(nothing).dfxp)
 
 
 def test_long_speech_is_shown_in_two_lines_at_a_time() -> None:
@@ -155,7 +156,7 @@ def test_long_speech_is_shown_in_two_lines_at_a_time() -> None:
     ).split()
     quick = said(*((word, at * 50, at * 50 + 50) for at, word in enumerate(words)))
 
-    first, *others = by_pycaption(SRTReader())(transcript_formats.srt(quick))
+    first, *others = by_pycaption(SRTReader())(render(quick).srt)
 
     assert first.lines == ("We would like to talk about the homework", "that was not done on any day of the last")
     assert len(others) == 2
@@ -164,7 +165,7 @@ def test_long_speech_is_shown_in_two_lines_at_a_time() -> None:
 def test_cue_is_shown_no_longer_than_six_seconds() -> None:
     slow = said(*((f"{at}", at * 900, at * 900 + 500) for at in range(14)))
 
-    assert [(cue.start_ms, cue.end_ms) for cue in timed_tags(transcript_formats.dfxp(slow))] == [
+    assert [(cue.start_ms, cue.end_ms) for cue in timed_tags(render(slow).dfxp)] == [
         (0, 5_900),
         (6_300, 12_200),
     ]
@@ -211,26 +212,26 @@ def check_cues(cues: list[Cue], transcript: Transcript) -> None:
 
 @given(transcripts())
 def test_dfxp_has_all_words_once_in_their_order(transcript: Transcript) -> None:
-    cues = timed_tags(transcript_formats.dfxp(transcript))
+    cues = timed_tags(render(transcript).dfxp)
 
-    assert plain(cues) == transcript_formats.text(transcript)
+    assert plain(cues) == render(transcript).text
     check_cues(cues, transcript)
 
 
 @given(transcripts())
 def test_webvtt_has_all_words_once_in_their_order(transcript: Transcript) -> None:
-    cues = by_webvtt(webvtt.from_string(transcript_formats.webvtt(transcript)), html.unescape)
+    cues = by_webvtt(webvtt.from_string(render(transcript).webvtt), html.unescape)
 
-    assert plain(cues) == transcript_formats.text(transcript)
+    assert plain(cues) == render(transcript).text
     check_cues(cues, transcript)
 
 
 @given(transcripts())
 def test_subrip_has_all_words_once_in_their_order(transcript: Transcript) -> None:
-    document = transcript_formats.srt(transcript)
+    document = render(transcript).srt
     cues = by_webvtt(webvtt.from_buffer(StringIO(document), format="srt")) if document else []
 
-    assert plain(cues) == transcript_formats.text(transcript).replace("-->", "->")
+    assert plain(cues) == render(transcript).text.replace("-->", "->")
     check_cues(cues, transcript)
 
 
@@ -239,33 +240,31 @@ PROSE = st.text("abcdefghABC0123456789.,?!'", min_size=1, max_size=14).filter(la
 
 
 @pytest.mark.parametrize(
-    ("render", "reader"),
+    ("shown", "reader"),
     [
-        (transcript_formats.srt, SRTReader),
-        (transcript_formats.webvtt, WebVTTReader),
-        (transcript_formats.dfxp, DFXPReader),
+        ("srt", SRTReader),
+        ("webvtt", WebVTTReader),
+        ("dfxp", DFXPReader),
     ],
 )
 @given(transcript=transcripts(PROSE))
-def test_every_format_shows_the_same_cues(
-    render: Callable[[Transcript], str], reader: type[Any], transcript: Transcript
-) -> None:
+def test_every_format_shows_the_same_cues(shown: str, reader: type[Any], transcript: Transcript) -> None:
     if not transcript.words:
         return
 
-    cues = by_pycaption(reader())(render(transcript))
+    cues = by_pycaption(reader())(getattr(render(transcript), shown))
 
-    assert cues == timed_tags(transcript_formats.dfxp(transcript))
+    assert cues == timed_tags(render(transcript).dfxp)
     assert plain(cues) == " ".join(word.text for word in transcript.words)
 
 
 @given(transcripts())
 def test_paragraphs_have_all_words_once_in_their_order(transcript: Transcript) -> None:
-    paragraphs = transcript_formats.formatted_text(transcript).split("\n\n") if transcript.words else []
+    paragraphs = render(transcript).formatted_text.split("\n\n") if transcript.words else []
 
     found = [re.fullmatch(r"\[(\d\d:\d\d:\d\d)\] (.+)", paragraph, re.DOTALL) for paragraph in paragraphs]
     times = [match[1] for match in found if match]
-    assert " ".join(match[2] for match in found if match) == transcript_formats.text(transcript)
+    assert " ".join(match[2] for match in found if match) == render(transcript).text
     assert len(times) == len(paragraphs)
     assert times == sorted(times)
 
@@ -279,6 +278,6 @@ def test_what_is_kept_is_what_was_said(transcript: Transcript) -> None:
 def test_whatever_a_word_holds_files_stay_whole(text: str) -> None:
     transcript = said((text, 0, 500), ("end", 600, 700))
 
-    assert timed_tags(transcript_formats.dfxp(transcript))[-1].lines[-1].endswith("end")
-    assert plain(by_webvtt(webvtt.from_string(transcript_formats.webvtt(transcript)))).endswith("end")
-    assert "\n\n" not in transcript_formats.formatted_text(transcript)
+    assert timed_tags(render(transcript).dfxp)[-1].lines[-1].endswith("end")
+    assert plain(by_webvtt(webvtt.from_string(render(transcript).webvtt))).endswith("end")
+    assert "\n\n" not in render(transcript).formatted_text

@@ -1,6 +1,7 @@
 """gRPC handlers of conference calls."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -69,13 +70,15 @@ class ConferenceCallService(conference_call_service_pb2_grpc.ConferenceCallServi
         self, request: pb.GetConferenceCallRequest, context: Context
     ) -> conference_call_pb2.ConferenceCall:
         call = await self._get(request.uuid)
-        return convert.conference_call_to_proto(call, urls=await self._urls(call), nested=False)
+        urls = await self._urls(call)
+        return await convert.shown(call, partial(convert.conference_call_to_proto, call, urls=urls, nested=False))
 
     async def CancelConferenceCall(self, request: pb.CancelConferenceCallRequest, context: Context) -> call_pb2.Call:
         call_id = (await self._get(request.uuid)).row.id
         await self._change(call_id, conferences.cancel(request.uuid, now=datetime.now(UTC)))
         call = await self._get(request.uuid)
-        return convert.call_to_proto(call, urls=await self._urls(call))
+        urls = await self._urls(call)
+        return await convert.shown(call, partial(convert.call_to_proto, call, urls=urls))
 
     async def ListConferenceCallParticipants(
         self, request: pb.ListConferenceCallParticipantsRequest, context: Context
