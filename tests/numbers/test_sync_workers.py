@@ -199,6 +199,8 @@ async def test_worker_synchronises(db: Database, settings: Settings, account: Ac
     log = tmp_path / "log"
     async with running("worker", settings, account.sandbox.base_url, log) as worker:
         await until(finished)
+        # Said after it is written down: a worker that is told to end in between says nothing.
+        await until(lambda: "numbers.synchronised" in log.read_text())
         worker.terminate()
         code = await worker.wait()
 
