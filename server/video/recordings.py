@@ -3,8 +3,6 @@
 A file is stored before it is recorded: a crash between the two leaves a file that nobody knows, and one more fetch.
 """
 
-import asyncio
-import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,9 +12,9 @@ from psycopg.rows import class_row
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.background import backoff
-from server.db import DATABASE_DOWN, Database
+from server.db import Database
 from server.encryption import Cipher
+from server.leases import GIVE_UP_AFTER, LEASE, delay_after, renewed
 from server.notifications import Notifications
 from server.providers.ports import MediaRefused, ProviderUnavailable
 from server.providers.video_ports import RecordingFetcher
@@ -30,16 +28,6 @@ log = structlog.get_logger()
 
 # Files that one process fetches at a time: each has a worker of its own, so that a large one holds up no other.
 WORKERS = 4
-
-# A file may take hours, for which its lease is renewed when a third of it is over.
-LEASE = timedelta(minutes=3)
-
-FIRST_DELAY = timedelta(seconds=10)
-LONGEST_DELAY = timedelta(minutes=15)
-LONGEST_RETRY_AFTER = timedelta(hours=1)
-
-# So long is a download token good for.
-GIVE_UP_AFTER = timedelta(hours=24)
 
 _CLAIM = """
 WITH due AS (
@@ -104,10 +92,8 @@ class RecordingWorker:
         """Store the file and record it. What fails here leaves the lease to run out."""
         began = datetime.now(UTC)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                renewal = tasks.create_task(self._renew(claim))
+            async with renewed(partial(self._postpone, claim, self._lease), self._lease):
                 outcome = await self._store(claim)
-                renewal.cancel()
         except Exception:
             log.exception("recording.attempt_failed", recording_id=claim.id, attempt=claim.attempts)
             return
@@ -120,14 +106,6 @@ class RecordingWorker:
             duration_ms=round((datetime.now(UTC) - began).total_seconds() * 1000, 1),
         )
 
-    async def _renew(self, claim: _Claim) -> None:
-        while True:
-            await asyncio.sleep(self._lease.total_seconds() / 3)
-            try:
-                await self._postpone(claim, self._lease)
-            except DATABASE_DOWN as error:
-                log.warning("recording.lease_not_renewed", recording_id=claim.id, error=str(error))
-
     async def _store(self, claim: _Claim) -> str:
         content_type = content_type_of(file_type=claim.file_type, file_extension=claim.file_extension)
         key = new_key("recordings", content_type)
@@ -137,14 +115,15 @@ class RecordingWorker:
         except MediaRefused as refusal:
             return await self._fail(claim, f"The recording {refusal}.")
         except ProviderUnavailable as failure:
+            # So long is a download token good for.
             if datetime.now(UTC) - claim.provider_status_at > GIVE_UP_AFTER:
                 return await self._fail(claim, "The recording could not be fetched within 24 hours.")
-            await self._postpone(claim, _delay_after(claim.attempts, failure.retry_after))
+            await self._postpone(claim, delay_after(claim.attempts, failure.retry_after))
             return "unavailable"
         except StorageFailed as failure:
             # However long that takes: it is no fault of the file's.
             log.warning("recording.storage_failed", recording_id=claim.id, error=str(failure))
-            await self._postpone(claim, _delay_after(claim.attempts, None))
+            await self._postpone(claim, delay_after(claim.attempts))
             return "storage_failed"
         change = partial(_settle, claim=claim, internal_status=STORED, storage_key=key, error_description=None)
         await change_call(
@@ -172,12 +151,6 @@ class RecordingWorker:
 
     async def _postpone(self, claim: _Claim, delay: timedelta) -> None:
         await self._db.execute(_POSTPONE, {"id": claim.id, "attempts": claim.attempts, "delay": delay})
-
-
-def _delay_after(attempts: int, retry_after: timedelta | None) -> timedelta:
-    asked = min(retry_after, LONGEST_RETRY_AFTER) if retry_after is not None else None
-    roll = random.random()  # noqa: S311 spreads retries, guards nothing
-    return backoff(attempts, first=FIRST_DELAY, longest=LONGEST_DELAY, asked=asked, roll=roll)
 
 
 async def _settle(

@@ -17,13 +17,13 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.calls.leases import GIVE_UP_AFTER, LEAST_ATTEMPTS
 from server.calls.parts import CallParts
 from server.calls.recordings.reports import LOOK_AFTER, receive_voicemail, update_recording
 from server.calls.recordings.worker import RecordingWorker
 from server.calls.tables import CallRow
 from server.config import Settings
 from server.db import Database
+from server.leases import GIVE_UP_AFTER, LEAST_ATTEMPTS
 from server.notifications import Channel, Notifications
 from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.recordings import TwilioCallRecordingFetcher

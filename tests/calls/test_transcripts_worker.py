@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from server.calls.leases import LEAST_ATTEMPTS
 from server.calls.parts import CallParts
 from server.calls.recordings.reports import update_recording
 from server.calls.recordings.transcripts import CALLBACK_PATH, CHECK_AFTER, TranscriptWorker
 from server.calls.tables import CallRow
 from server.config import Settings
 from server.db import Database
+from server.leases import LEAST_ATTEMPTS
 from server.providers.ports import ProviderOutcomeUnknown, ProviderUnavailable
 from server.providers.transcription_ports import Submitted, Transcript, TranscriptionFailed
 from server.storage import FolderStorage, Storage, StorageFailed, StoredFile

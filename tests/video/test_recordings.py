@@ -15,10 +15,11 @@ from psycopg.rows import dict_row
 from server.config import Settings
 from server.db import Database
 from server.encryption import Cipher
+from server.leases import GIVE_UP_AFTER
 from server.notifications import Channel, Notifications
 from server.providers.zoom.recordings import ZoomRecordingFetcher
 from server.storage import FolderStorage, Storage, UrlSigner, open_storage
-from server.video.recordings import GIVE_UP_AFTER, RecordingWorker
+from server.video.recordings import RecordingWorker
 from tests.clients import Client
 from tests.files.support import signer_of
 from tests.messages.media import Vendor, content, file, running_vendor, status

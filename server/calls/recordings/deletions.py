@@ -6,8 +6,8 @@ from datetime import timedelta
 import structlog
 from psycopg.rows import class_row
 
-from server.calls.leases import delay_after
 from server.db import Database
+from server.leases import delay_after
 from server.providers.ports import ProviderRejected, ProviderUnavailable
 from server.providers.voice_ports import VoiceCalls
 

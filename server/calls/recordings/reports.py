@@ -1,7 +1,7 @@
 """What the provider tells of recordings, taken for the facts it tells: late and repeated reports change nothing.
 
 That a recording is completed may be told when nobody hears it: one that was in progress is looked for once it must have
-ended, and the provider is asked (`recording_checks.py`) what it recorded of a call that is over.
+ended, and the provider is asked (`checks.py`) what it recorded of a call that is over.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -20,10 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls import transcript_formats
 from server.calls.events import change_call
-from server.calls.leases import LEASE, delay_after, is_hopeless, renewed
 from server.calls.recordings.worker import CONTENT_TYPE
 from server.calls.tables import CallRecordingRow, CallRow, TranscriptRow
 from server.db import Database
+from server.leases import LEASE, delay_after, is_hopeless, renewed
 from server.notifications import Notifications
 from server.providers.ports import ProviderOutcomeUnknown, ProviderUnavailable
 from server.providers.transcription_ports import (

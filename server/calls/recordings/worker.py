@@ -15,10 +15,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls.events import change_call
-from server.calls.leases import LEASE, delay_after, is_hopeless, renewed
 from server.calls.recordings.wav import MAX_BYTES, NotKept, Truncated, WavCheck, checked
 from server.calls.tables import CallRecordingRow, CallRow, TranscriptRow
 from server.db import Database
+from server.leases import LEASE, delay_after, is_hopeless, renewed
 from server.notifications import Channel, Notifications
 from server.providers.ports import MediaRefused, ProviderUnavailable
 from server.providers.voice_ports import CallRecordingFetcher

@@ -1,4 +1,4 @@
-"""What workers of recordings and transcripts have in common: leases that are renewed, and how long a retry waits."""
+"""What workers of recordings have in common: leases that are renewed, and how long a retry waits."""
 
 import asyncio
 import random
