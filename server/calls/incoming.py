@@ -5,10 +5,8 @@ from datetime import datetime
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.accounts.tables import BearerRow
 from server.calls.legs import apply_progress, record_sid
 from server.calls.tables import CallLegRow
-from server.conversations.tables import ConversationRow
 from server.providers.voice_ports import IncomingCall
 
 _LOCK_CALL = text("SELECT pg_advisory_xact_lock(hashtextextended('call ' || :call_sid, 0))")
@@ -18,14 +16,6 @@ async def hold_call_sid(tx: AsyncSession, call_sid: str) -> CallLegRow | None:
     """The leg that is this call at the provider; nobody else makes one until the transaction ends."""
     await tx.execute(_LOCK_CALL, {"call_sid": call_sid})
     return (await tx.scalars(select(CallLegRow).where(CallLegRow.call_sid == call_sid))).one_or_none()
-
-
-async def callback_url_of(
-    tx: AsyncSession, *, bearer_id: int, conversation: ConversationRow, given: str | None = None
-) -> str | None:
-    """Where the events of a call go: where it says, else where its conversation's, else its bearer's do."""
-    of_bearer = await tx.scalar(select(BearerRow.callback_url).where(BearerRow.id == bearer_id))
-    return given or conversation.callback_url or of_bearer
 
 
 def begin_leg(leg: CallLegRow, incoming: IncomingCall, *, now: datetime) -> None:

@@ -15,13 +15,14 @@ from server.accounts.tables import BearerRow
 from server.calls import queries
 from server.calls.browsers.voice_tokens import newest_identity
 from server.calls.events import append_event, change_call
-from server.calls.incoming import begin_leg, callback_url_of, hold_call_sid
+from server.calls.incoming import begin_leg, hold_call_sid
 from server.calls.legs import apply_progress, record_sid
 from server.calls.opt_outs import is_opted_out, toggle
 from server.calls.parts import CallParts
 from server.calls.state import CONTACT, DIRECT, RETURN, SDK, CallStatus
 from server.calls.status import update_status
 from server.calls.tables import CallLegRow, CallRow, VoicemailRow
+from server.conversations.conversations import callback_url_of
 from server.conversations.tables import ConversationRow, PairingRow
 from server.notifications import Channel
 from server.providers.voice_ports import FINAL_STATUSES, DialResult, IncomingCall, MenuChoice
@@ -142,7 +143,7 @@ async def _make(tx: AsyncSession, incoming: IncomingCall, *, now: datetime) -> C
         kind=RETURN,
         bearer_id=conversation.bearer_id,
         conversation_id=conversation.id,
-        callback_url=await callback_url_of(tx, bearer_id=conversation.bearer_id, conversation=conversation),
+        callback_url=await callback_url_of(tx, bearer_id=conversation.bearer_id, conversation=conversation, given=None),
         provider_number=number,
         participant_number=contact,
         internal_status=CallStatus.PENDING,

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.accounts.tables import BearerRow
 from server.caller import Caller
 from server.conversations import participants, queries
 from server.conversations.drafts import ConversationDraft
@@ -143,6 +144,15 @@ async def find_or_make_conversation(
         if row is not None:
             return row
     raise Unavailable("the conversation keeps being made and renamed; try again")
+
+
+async def callback_url_of(
+    tx: AsyncSession, *, bearer_id: int, conversation: ConversationRow | None, given: str | None
+) -> str | None:
+    """Where the events of something new go: where it says, else where its conversation's, else its bearer's do."""
+    of_bearer = await tx.scalar(select(BearerRow.callback_url).where(BearerRow.id == bearer_id))
+    of_conversation = conversation.callback_url if conversation is not None else None
+    return given or of_conversation or of_bearer
 
 
 async def find_service(

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.accounts.tables import BearerRow
 from server.caller import Caller
-from server.conversations.conversations import find_or_make_conversation
+from server.conversations.conversations import callback_url_of, find_or_make_conversation
 from server.conversations.tables import ConversationRow
 from server.db import violated_constraint
 from server.errors import AlreadyExists, FailedPrecondition, NotFound
@@ -75,8 +73,6 @@ async def create_video_call(tx: AsyncSession, *, caller: Caller, draft: VideoCal
         conversation = await find_or_make_conversation(
             tx, caller=caller, key=draft.conversation, callback_url=draft.callback_url
         )
-    of_conversation = conversation.callback_url if conversation is not None else None
-    of_bearer = await tx.scalar(select(BearerRow.callback_url).where(BearerRow.id == caller.bearer_id))
     row = VideoCallRow(
         session_key=uuid4(),
         bearer_id=caller.bearer_id,
@@ -84,7 +80,9 @@ async def create_video_call(tx: AsyncSession, *, caller: Caller, draft: VideoCal
         session_name=draft.session_name,
         host_username=draft.host_username,
         maximum_call_length=draft.maximum_call_length,
-        callback_url=draft.callback_url or of_conversation or of_bearer,
+        callback_url=await callback_url_of(
+            tx, bearer_id=caller.bearer_id, conversation=conversation, given=draft.callback_url
+        ),
         internal_status="pending",
         expires_at=now + EXPIRES_AFTER,
         sequence=0,

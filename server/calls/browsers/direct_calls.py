@@ -20,14 +20,14 @@ from server.calls import queries
 from server.calls.browsers.drafts import SdkCallDraft
 from server.calls.browsers.voice_tokens import find_voice_token, newest_identity, use_service
 from server.calls.events import append_event
-from server.calls.incoming import begin_leg, callback_url_of, hold_call_sid
+from server.calls.incoming import begin_leg, hold_call_sid
 from server.calls.opt_outs import refuse_opted_out
 from server.calls.parts import CallParts
 from server.calls.state import CONTACT, DIRECT, SDK, CallStatus
 from server.calls.status import update_status
 from server.calls.tables import CallLegRow, CallRow, VoiceTokenRow
 from server.conversations import participants
-from server.conversations.conversations import find_or_make_conversation
+from server.conversations.conversations import callback_url_of, find_or_make_conversation
 from server.conversations.drafts import ConversationDraft, ParticipantDraft
 from server.conversations.tables import ConversationRow, PairingRow, ParticipantRow
 from server.errors import DomainError, FailedPrecondition, FieldViolation, InvalidArgument

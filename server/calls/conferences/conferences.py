@@ -11,7 +11,6 @@ from commonservices.v1 import call_pb2
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.accounts.tables import BearerRow
 from server.caller import Caller
 from server.calls import convert, queries
 from server.calls.conferences.drafts import ConferenceDraft
@@ -22,7 +21,7 @@ from server.calls.state import CONFERENCE, CONTACT, MODERATOR, CallStatus
 from server.calls.status import leg_of, update_status
 from server.calls.tables import CallLegRow, CallRow, ConferenceCallRow
 from server.conversations import participants
-from server.conversations.conversations import find_or_make_conversation
+from server.conversations.conversations import callback_url_of, find_or_make_conversation
 from server.conversations.drafts import ConversationDraft, ParticipantDraft
 from server.conversations.tables import ConversationRow
 from server.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound
@@ -94,13 +93,14 @@ async def create_conference_call(
     await _check_number(tx, draft.twilio_number)
     conversation = await _conversation(tx, caller=caller, draft=draft)
     await refuse_opted_out(tx, provider_number=draft.twilio_number, phone_numbers=draft.participant_numbers)
-    of_bearer = await tx.scalar(select(BearerRow.callback_url).where(BearerRow.id == caller.bearer_id))
     row = CallRow(
         uuid=uuid4(),
         kind=CONFERENCE,
         bearer_id=caller.bearer_id,
         conversation_id=conversation.id,
-        callback_url=draft.callback_url or conversation.callback_url or of_bearer,
+        callback_url=await callback_url_of(
+            tx, bearer_id=caller.bearer_id, conversation=conversation, given=draft.callback_url
+        ),
         provider_number=draft.twilio_number,
         participant_number=draft.moderator_number,
         internal_status=CallStatus.PENDING,
