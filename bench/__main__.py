@@ -6,7 +6,6 @@ Bounded in count; figures are of one run.
 import asyncio
 import os
 import signal
-import socket
 import statistics
 import sys
 import tempfile
@@ -20,6 +19,8 @@ import click
 import grpc.aio
 from commonservices.v1 import event_service_pb2, event_service_pb2_grpc
 
+from server.stack.ports import free_port
+
 CREATES = 6_000
 CONNECTIONS = 32
 LATENCIES = 100
@@ -31,9 +32,7 @@ DRAINED_SECONDS = 120.0
 @asynccontextmanager
 async def stack(folder: Path) -> AsyncIterator[tuple[str, str]]:
     """A local stack of its own; answers its host and port, and the admin token."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     data = folder / "data"
     environment = {**os.environ, "COMMON_SERVICES_PORT": str(port), "COMMON_SERVICES_DATA_DIR": str(data)}
     process = await asyncio.create_subprocess_exec(

@@ -2,11 +2,9 @@
 
 import base64
 import hashlib
-import http.client
 import os
 import secrets
 import shlex
-import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,12 +17,12 @@ from server.providers.sandbox.settings import BANDWIDTH_TOKEN_PATH
 from server.providers.twilio.overrides import RETRIES
 from server.stack.errors import StackError
 from server.stack.folder import DataFolder, write_private
-from server.stack.postgres import ROLE, LocalPostgres, free_port
+from server.stack.ports import HOST, accepts, answers, check_is_free, free_port
+from server.stack.postgres import ROLE, LocalPostgres
 from server.stack.processes import Process
 from server.stack.schema import current_revision, newest_revision
 from server.stack.supervisor import Stopped, Supervisor
 
-HOST = "127.0.0.1"
 API_PROCESSES = 2
 ROOT = Path(__file__).parent.parent.parent
 READY_SECONDS = 60.0
@@ -75,13 +73,15 @@ class LocalStack:
         options = [f"--listen={listen}", *(f"--api={api}" for api in apis), f"--admin-port={free_port()}"]
         kept = [f"--config={self._folder.path / 'envoy.yaml'}", f"--binary={self._envoy.absolute()}"]
         supervisor.start(self._process("envoy", "server", "envoy", *options, *kept))
-        supervisor.wait_for(self._base_url, partial(_answers, listen), seconds=READY_SECONDS)
+        supervisor.wait_for(self._base_url, partial(answers, listen, "/api/v1/status"), seconds=READY_SECONDS)
         for api in apis:
-            supervisor.wait_for(api, partial(_accepts, api), seconds=READY_SECONDS)
+            supervisor.wait_for(api, partial(accepts, api), seconds=READY_SECONDS)
         # The carrier starts after Envoy and stops before it: callbacks that nobody takes are lost, as Twilio's are.
         supervisor.start(*self._sandbox_process(), self._process("worker", "server", "worker"))
         if self._sandbox is not None:
-            supervisor.wait_for(self._sandbox, partial(_accepts, self._sandbox), seconds=READY_SECONDS)
+            supervisor.wait_for(
+                self._sandbox, partial(answers, self._sandbox, "/sandbox/health"), seconds=READY_SECONDS
+            )
             write_private(self._folder.sandbox_url, self._made["TWILIO_API_BASE_URL"])
         supervisor.wait_for("A process", supervisor.all_run, seconds=READY_SECONDS)
         write_private(self._folder.env, self._environment())
@@ -229,33 +229,10 @@ class LocalStack:
 
 
 def _check_port_is_free(port: int) -> None:
-    with socket.socket() as probe:
-        # As Envoy binds it: connections that linger from the last run do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise StackError(f"Cannot listen on {HOST}:{port} (COMMON_SERVICES_PORT): {error.strerror}.") from error
-
-
-def _accepts(listen: str) -> bool:
-    host, _, port = listen.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _answers(listen: str) -> bool:
-    connection = http.client.HTTPConnection(listen, timeout=2)
-    try:
-        connection.request("GET", "/api/v1/status")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+        check_is_free(port)
+    except OSError as error:
+        raise StackError(f"Cannot listen on {HOST}:{port} (COMMON_SERVICES_PORT): {error.strerror}.") from error
 
 
 def _new_key() -> str:

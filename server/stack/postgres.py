@@ -6,7 +6,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -15,25 +14,12 @@ from types import TracebackType
 
 from server.stack.errors import StackError
 from server.stack.folder import write_private
+from server.stack.ports import free_port
 from server.stack.processes import Process, User, launch_command
 
 ROLE = "common_services"
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
-
-
-def free_port(preferred: int = 0) -> int:
-    """A port of 127.0.0.1 that nobody listens on now: the preferred one, if it is one of them."""
-    with socket.socket() as probe:
-        if preferred:
-            # As a server binds it: connections that linger from the last run do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", preferred))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def binaries() -> Path:

@@ -17,7 +17,7 @@ from server.notifications import Notifications
 from server.providers import registry
 from server.providers.sandbox.callbacks import signature
 from server.providers.sandbox.settings import VoiceApp
-from server.stack.postgres import free_port
+from server.stack.ports import free_port
 from server.storage import Storage
 from tests.clients import Client
 from tests.conftest import TWILIO_API_KEY_SECRET, TWILIO_API_KEY_SID, TWILIO_TWIML_APP_SID

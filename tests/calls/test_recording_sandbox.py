@@ -21,7 +21,7 @@ from server.db import Database
 from server.notifications import Notifications
 from server.providers import registry
 from server.providers.transcription.callback_url import CallbackUrls
-from server.stack.postgres import free_port
+from server.stack.ports import free_port
 from server.storage import open_storage
 from tests.calls.recorded import recordings, transcripts, voicemails
 from tests.clients import Client

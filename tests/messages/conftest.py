@@ -18,7 +18,7 @@ from server.notifications import Notifications
 from server.providers import registry
 from server.providers.ports import MessageSender
 from server.providers.sandbox.settings import MESSAGING_SERVICE_SID
-from server.stack.postgres import free_port
+from server.stack.ports import free_port
 from tests.factories import make_messaging_service
 from tests.messages.inbound import Texts
 from tests.messages.reconciling import a_reconciler

@@ -24,7 +24,7 @@ from server.notifications import Notifications
 from server.providers import registry
 from server.providers.ports import MediaFetcher
 from server.providers.sandbox.settings import BANDWIDTH_APPLICATION_ID, BANDWIDTH_NUMBERS, BANDWIDTH_TOKEN_PATH
-from server.stack.postgres import free_port
+from server.stack.ports import free_port
 from tests.clients import Client, refused
 from tests.factories import RECEIVER, create_message, make_messaging_service
 from tests.messages.support import count, events_of, kept_callbacks, make_due, row_of, rows, until, until_settled

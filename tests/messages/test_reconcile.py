@@ -13,7 +13,7 @@ from server.messages.message import FIRST_CHECK_AFTER
 from server.messages.reconcile import Outcome, Reconciler, reconcile_all
 from server.messages.send import SendWorker
 from server.notifications import Notifications
-from server.stack.postgres import free_port
+from server.stack.ports import free_port
 from tests.clients import Client
 from tests.factories import create_message
 from tests.messages.inbound import Texts, inbound_form

@@ -1,7 +1,6 @@
 import asyncio
 import json
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from server.providers.sandbox.journal import Journal
 from server.providers.sandbox.settings import MESSAGING_SERVICE_SID
+from server.stack.ports import free_port
 from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, PATIENCE, Receiver, Sandbox, running_sandbox
 
 NEVER = timedelta(days=1)
@@ -163,13 +163,6 @@ async def sandbox_process(data_dir: Path, port: int) -> AsyncIterator[asyncio.su
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def test_killed_process_forgets_nothing_and_a_terminated_one_ends_well(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from server.config import Settings
-from server.stack.postgres import free_port
+from server.stack.ports import free_port
 from tests.clients import Client
 from tests.rest.front import Front, running_envoy, until_healthy
 

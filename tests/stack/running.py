@@ -13,7 +13,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from server.stack.postgres import free_port
+from server.stack.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 60.0

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from server.config import Settings
-from tests.stack.running import ROOT, RunningStack, environment, running
+from server.stack.ports import HOST, answers
+from tests.stack.running import ROOT, RunningStack, environment, eventually, running, start
 
 
 def _with_settings(folder: Path, program: str) -> str:
@@ -63,8 +64,23 @@ def test_sandbox_keeps_its_port_while_nobody_else_has_it(folder: Path) -> None:
         url = first.line("sandbox").split()[1]
     with running(folder) as second:
         assert second.line("sandbox").split()[1] == url
-    with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))), running(folder) as third:
+    with socket.create_server((HOST, int(url.rpartition(":")[2]))), running(folder) as third:
         assert third.line("sandbox").split()[1] != url
+
+
+def test_ready_waits_for_the_sandbox_itself_where_another_program_has_taken_its_port(folder: Path) -> None:
+    stack = start(folder)
+    chosen = folder / "sandbox_port"
+    try:
+        eventually(lambda: chosen.exists() and bool(chosen.read_text()))
+        with socket.create_server((HOST, int(chosen.read_text()))):
+            stack.line("sandbox ended with exit code 1; starting it again in 0.2 s")
+            assert not [line for line in stack.said if line.startswith("ready ")]
+
+        assert stack.base_url
+        assert answers(f"{HOST}:{chosen.read_text()}", "/sandbox/health")
+    finally:
+        stack.end(signal.SIGINT)
 
 
 @pytest.mark.parametrize("missing", ["TWILIO_API_KEY_SECRET", "TWILIO_TWIML_APP_SID"])

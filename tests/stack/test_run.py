@@ -15,7 +15,8 @@ import pytest
 
 from server.config import DatabaseSettings
 from server.providers.sandbox.settings import BANDWIDTH_NUMBERS, OWNED_NUMBERS
-from server.stack.postgres import LocalPostgres, binaries, free_port
+from server.stack.ports import free_port
+from server.stack.postgres import LocalPostgres, binaries
 from tests.stack.running import (
     ROOT,
     RunningStack,
@@ -84,7 +85,7 @@ def test_a_person_plays_the_parent(stack: RunningStack) -> None:
 
     texted = _sandbox(stack.folder, "text", "--from", "+14155550123", "--to", OWNED_NUMBERS[0], "We will be late.")
 
-    assert texted.returncode == 0, texted.stderr
+    assert texted.returncode == 0, (texted.stderr, stack.said)
     sent, posted = texted.stdout.splitlines()
     assert sent.endswith(f"+14155550123 -> {OWNED_NUMBERS[0]}  received  We will be late.")
     assert posted.startswith(f"posted to {stack.base_url}/api/v1/twilio_requests/inbound, which answered 20")

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import aiohttp
 
-from server.stack.postgres import free_port
+from server.stack.ports import free_port
 from server.stack.processes import Process
 
 ACCESS_KEY = "access-key"

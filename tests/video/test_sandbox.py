@@ -17,7 +17,7 @@ from server.notifications import Notifications
 from server.providers import registry
 from server.providers.sandbox.settings import ZoomAccount
 from server.providers.sandbox.zoom_media import m4a, mp4
-from server.stack.postgres import free_port
+from server.stack.ports import free_port
 from server.storage import open_storage
 from server.video.endings import EndingWorker
 from server.video.recordings import RecordingWorker

@@ -17,7 +17,7 @@ from server.notifications import Notifications
 from server.providers import registry
 from server.providers.sandbox.settings import MESSAGING_SERVICE_SID
 from server.providers.voice_ports import VoiceCalls
-from server.stack.postgres import free_port
+from server.stack.ports import free_port
 from server.storage import Storage
 from tests.clients import Client, make_client
 from tests.factories import SENDER, make_messaging_service
