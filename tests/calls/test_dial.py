@@ -11,6 +11,7 @@ from server.calls.conferences import callbacks as conference_callbacks
 from server.calls.conferences import conferences as conference_calls
 from server.calls.conferences.dial import GIVE_UP_AFTER
 from server.calls.events import change_call
+from server.calls.opt_outs import toggle
 from server.calls.parts import CallParts
 from server.calls.tables import CallRow
 from server.db import Database
@@ -139,6 +140,37 @@ async def test_refused_contact_is_no_failure_of_the_call(conference: Conference,
     statuses = sorted(each.internal_status for each in await participants(client, conference.call))
     assert statuses == ["calling", "failed", "joined"]
     assert (await conference.status())[0] == "inviting"
+
+
+async def test_contact_who_opts_out_before_they_are_called_is_not_called(
+    conference: Conference, client: Client, db: Database
+) -> None:
+    await conference.dial()
+    moderator, *_ = await conference.legs()
+    await conference.answer(moderator)
+    now = datetime.now(UTC)
+    async with db.begin() as tx:
+        for number in (MODERATOR, CONTACTS[0]):
+            assert await toggle(tx, provider_number=SENDER, phone_number=number, since=now, now=now)
+    for _ in CONTACTS:
+        await conference.dial()
+
+    called = {call.to_number for call in conference.phones.dialled}
+    _moderator, out, other = await participants(client, conference.call)
+    assert called == {MODERATOR, CONTACTS[1]}
+    assert (out.phone_number, out.internal_status) == (CONTACTS[0], "failed")
+    assert out.error_code == "RECIPIENT_OPTED_OUT_OF_CALLS"
+    assert other.internal_status == "calling"
+
+
+async def test_moderator_is_called_whatever_they_said_as_a_contact(conference: Conference, db: Database) -> None:
+    now = datetime.now(UTC)
+    async with db.begin() as tx:
+        assert await toggle(tx, provider_number=SENDER, phone_number=MODERATOR, since=now, now=now)
+
+    await conference.dial()
+
+    assert [call.to_number for call in conference.phones.dialled] == [MODERATOR]
 
 
 async def test_provider_that_is_away_is_asked_again(conference: Conference) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.background import backoff, seen_through
 from server.calls import legs
 from server.calls.events import change_call
+from server.calls.opt_outs import RecipientOptedOutOfCalls, is_opted_out
 from server.calls.tables import CallLegRow, CallRow
 from server.db import Database, violated_constraint
 from server.notifications import Notifications
@@ -56,6 +57,7 @@ _AT_ONCE = 8
 _GAVE_UP = "PROVIDER_UNAVAILABLE"
 _NOT_TAKEN = "The voice provider did not take the call within 5 minutes."
 _NEVER_HEARD_OF = "The voice provider never told whether it took the call."
+_OPTED_OUT = "The participant asked not to be called from this messaging service's numbers before they were called."
 
 # Two workers must not both find that nobody has claimed a leg between two numbers. The lock is had before the claim
 # begins to look.
@@ -85,8 +87,9 @@ claimed AS (
     RETURNING call_legs.*, old.in_doubt AS was_in_doubt,
         CASE old.dial_attempts WHEN 0 THEN old.dial_at ELSE old.first_claimed_at END AS due_since
 )
-SELECT l.id, l.uuid, l.call_id, l.address, l.dial_attempts, l.first_claimed_at, l.hangup_at IS NOT NULL AS is_unwanted,
-       l.was_in_doubt, l.due_since, c.uuid AS call_uuid, c.provider_number, f.uuid AS conference_uuid
+SELECT l.id, l.uuid, l.call_id, l.kind, l.address, l.dial_attempts, l.first_claimed_at,
+       l.hangup_at IS NOT NULL AS is_unwanted, l.was_in_doubt, l.due_since,
+       c.uuid AS call_uuid, c.provider_number, f.uuid AS conference_uuid
 FROM claimed l JOIN calls c ON c.id = l.call_id JOIN conference_calls f ON f.call_id = l.call_id
 """
 
@@ -107,6 +110,7 @@ class _Claim:
     id: int
     uuid: UUID
     call_id: int
+    kind: str
     address: str
     dial_attempts: int
     first_claimed_at: datetime
@@ -192,6 +196,11 @@ class DialWorker:
                 return "settled_meanwhile"
         if claim.is_too_late:
             return await asyncio.shield(self._let_be(claim, error_code=_GAVE_UP, error_description=_NOT_TAKEN))
+        # They may have said so since the conference was created, in which the moderator alone is ours.
+        if claim.kind == "contact" and await self._has_opted_out(claim):
+            reason = RecipientOptedOutOfCalls.reason
+            await asyncio.shield(self._let_be(claim, error_code=reason, error_description=_OPTED_OUT))
+            return "opted_out"
         if self._clock() - leased_at > (LEASE - _CALL_AT_MOST).total_seconds():
             return "too_late_in_lease"
         try:
@@ -209,6 +218,10 @@ class DialWorker:
             await asyncio.shield(self._postpone(claim, RESOLVE_AFTER, in_doubt=True))
             return "unknown"
         return await asyncio.shield(self._record_answer(claim, report))
+
+    async def _has_opted_out(self, claim: _Claim) -> bool:
+        async with self._db.begin() as tx:
+            return await is_opted_out(tx, provider_number=claim.provider_number, phone_number=claim.address)
 
     def _outbound(self, claim: _Claim) -> OutboundCall:
         return OutboundCall(
