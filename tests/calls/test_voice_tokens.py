@@ -248,6 +248,24 @@ async def test_full_conversation_takes_no_other_moderator(client: Client, db: Da
     assert newest == MODERATOR
 
 
+async def test_token_that_expired_a_day_ago_is_forgotten_once_there_is_a_newer_one(
+    client: Client, db: Database
+) -> None:
+    await new_token(client, conversation_id="conversation-2")
+    for _ in range(3):
+        await new_token(client)
+    others, old, lately, live = [row.id for row in await tokens_of(db)]
+    for token, hours in ((others, 48), (old, 25), (lately, 23)):
+        await db.execute(
+            "UPDATE voice_tokens SET expires_at = now() - make_interval(hours => %s) WHERE id = %s", [hours, token]
+        )
+
+    await new_token(client)
+
+    *kept, _new = [row.id for row in await tokens_of(db)]
+    assert kept == [others, lately, live]
+
+
 async def test_repeated_request_id_answers_the_first_token(client: Client, db: Database) -> None:
     def requested(**over: Any) -> Any:
         request = pb.CreateVoiceTokenRequest(conversation=token_of(**over), request_id="once")

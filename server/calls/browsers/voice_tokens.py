@@ -1,9 +1,9 @@
 """Voice tokens: what a staff member's browser calls a contact with, and is rung by."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4, uuid5
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.caller import Caller
@@ -18,6 +18,9 @@ from server.errors import FailedPrecondition
 from server.validation import parse_uuid
 
 _IDENTITIES = UUID("409dc14e-c61c-40b3-8633-d1823da4ffd1")
+
+# An expired token is kept for so long, for whoever calls with it to be told that it has expired.
+_KEPT_FOR = timedelta(days=1)
 
 
 class VoiceNotConfigured(FailedPrecondition):
@@ -71,6 +74,10 @@ async def create_voice_token(
     )
     tx.add(row)
     await tx.flush()
+    # The newest one of a conversation is kept: it says whom to ring.
+    is_forgotten = VoiceTokenRow.expires_at < now - _KEPT_FOR
+    older = delete(VoiceTokenRow).where(VoiceTokenRow.conversation_id == conversation.id, VoiceTokenRow.id < row.id)
+    await tx.execute(older.where(is_forgotten).execution_options(synchronize_session=False))
     return row
 
 
