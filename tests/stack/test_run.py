@@ -15,7 +15,7 @@ import pytest
 
 from server.config import DatabaseSettings
 from server.providers.sandbox.settings import BANDWIDTH_NUMBERS, OWNED_NUMBERS
-from server.stack.ports import free_port
+from server.stack.ports import answers, free_port
 from server.stack.postgres import LocalPostgres, binaries
 from tests.stack.running import (
     ROOT,
@@ -141,9 +141,14 @@ def test_a_process_that_dies_is_started_again_and_said_so(stack: RunningStack, w
 
 
 def _is_whole(stack: RunningStack) -> bool:
-    """Every process runs, and so many requests succeed that each api process has answered some."""
+    """Every process runs, the sandbox answers, and so many requests succeed that each api process has answered some."""
+    sandbox = (stack.folder / "sandbox_url").read_text().removeprefix("http://")
     try:
-        return len(children(stack.popen.pid)) == 6 and all(stack.get("/api/v1/admin/bearers") for _ in range(20))
+        return (
+            len(children(stack.popen.pid)) == 6
+            and answers(sandbox, "/sandbox/health")
+            and all(stack.get("/api/v1/admin/bearers") for _ in range(20))
+        )
     except (OSError, HTTPException, AssertionError):
         return False
 
