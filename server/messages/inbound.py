@@ -1,7 +1,7 @@
 """Messages to our numbers: each is kept once, told once, and where nobody knows its sender, answered once a day."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg.rows import namedtuple_row, scalar_row
@@ -20,6 +20,9 @@ from server.validation import e164
 _EVENTS = {"sms": "messages.message.inbound_sms", "mms": "messages.message.inbound_mms"}
 
 _RECEIVED = "received"
+
+# A sender is answered once in so long.
+ANSWERED_ONCE_IN = timedelta(days=1)
 
 
 class NobodyToReceive(Unavailable):
@@ -44,7 +47,7 @@ async def receive_message(
         "provider": provider,
         "sender_number": _spelled(message.sender_number),
         "receiver_number": _spelled(message.receiver_number),
-        "today": now.date(),
+        "answered_since": now - ANSWERED_ONCE_IN,
     }
     found: Any = await db.fetch_one(inbound_queries.RESOLVE, asked, namedtuple_row)
     if found.bearer_id is None:
@@ -58,7 +61,11 @@ async def receive_message(
     }
     if _may_be_answered(found, received, keyword=keyword):
         answer = _answer(found, received, text=unknown_sender_answer)
-        answered = {**_parameters(answer, event_type=STATUS_UPDATE), "today": now.date()}
+        answered = {
+            **_parameters(answer, event_type=STATUS_UPDATE),
+            "now": now,
+            "answered_since": asked["answered_since"],
+        }
         async with db.connection() as connection, connection.transaction():
             if await fetch_one(connection, statement, inserted, scalar_row) is not None:
                 await fetch_one(connection, inbound_queries.ANSWER, answered, scalar_row)
@@ -79,7 +86,7 @@ def _may_be_answered(found: Any, received: Message, *, keyword: Keyword | None) 
         found.conversation_id is None
         and found.messaging_service_id is not None
         and not found.has_opted_out
-        and not found.was_answered_today
+        and not found.was_answered
         and keyword is None
         and e164(received.sender_number) == received.sender_number
     )

@@ -23,7 +23,7 @@ SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid,
            AS answer_service_sid,
        l.line_type AS phone_number_type,
        o.opted_out_at IS NOT NULL AS has_opted_out,
-       coalesce(a.answered_on >= %(today)s, false) AS was_answered_today
+       coalesce(a.answered_at > %(answered_since)s, false) AS was_answered
 FROM (SELECT %(sender_number)s::text AS contact, %(receiver_number)s::text AS phone_number) r
 LEFT JOIN pairings p ON p.twilio_number = r.phone_number AND p.phone_number = r.contact
 LEFT JOIN conversations c ON c.id = p.conversation_id
@@ -73,13 +73,13 @@ SELECT id FROM message
 """
 
 
-# The answer to an unknown sender and its event, unless the sender has had one today: whoever comes at the same moment
+# The answer to an unknown sender and its event, unless the sender has had one lately: whoever comes at the same moment
 # waits, and then finds it.
 ANSWER = f"""
 WITH answered AS (
-    INSERT INTO unknown_sender_answers (phone_number, answered_on) VALUES (%(receiver_number)s, %(today)s)
-    ON CONFLICT (phone_number) DO UPDATE SET answered_on = excluded.answered_on
-    WHERE unknown_sender_answers.answered_on < excluded.answered_on
+    INSERT INTO unknown_sender_answers (phone_number, answered_at) VALUES (%(receiver_number)s, %(now)s)
+    ON CONFLICT (phone_number) DO UPDATE SET answered_at = excluded.answered_at
+    WHERE unknown_sender_answers.answered_at <= %(answered_since)s
     RETURNING phone_number
 ),
 message AS ({_MESSAGE} SELECT {_VALUES} FROM answered RETURNING id),

@@ -1,6 +1,6 @@
 """Customers, their messaging services, the phone numbers of those, and what is known of anybody's number."""
 
-from datetime import date, datetime
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func
@@ -122,9 +122,9 @@ class LineTypeRow(Base):
 
 
 class UnknownSenderAnswerRow(Base):
-    """The last day on which an unknown sender was answered."""
+    """When an unknown sender was last answered."""
 
     __tablename__ = "unknown_sender_answers"
 
     phone_number: Mapped[str] = mapped_column(primary_key=True)
-    answered_on: Mapped[date]
+    answered_at: Mapped[datetime]

@@ -146,11 +146,11 @@ async def days(db: Database, notifications: Notifications, admin: Client) -> Day
     return Days(db, notifications)
 
 
-async def test_stranger_is_answered_once_each_day_of_utc(days: Days, db: Database) -> None:
-    midnight = NOON.replace(hour=0) + timedelta(days=1)
+async def test_stranger_is_answered_once_in_a_day(days: Days, db: Database) -> None:
+    a_day_later = NOON + timedelta(days=1)
 
     answered = []
-    for at in (NOON, NOON, midnight - timedelta(microseconds=1), midnight, midnight + timedelta(hours=23)):
+    for at in (NOON, NOON, a_day_later - timedelta(microseconds=1), a_day_later, a_day_later + timedelta(hours=23)):
         await days.text(at)
         answered.append(len(await outbound(db)))
 
