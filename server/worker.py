@@ -46,7 +46,7 @@ _CONNECTIONS = 16
 
 _FORGET_EVERY_SECONDS = 60.0
 
-# How soon callbacks of no message are deleted that are old enough.
+# How soon callbacks are deleted that are old enough.
 _FORGET_CALLBACKS_EVERY = timedelta(hours=1)
 
 # How soon after it has come due a message is asked about, or a number looked up that nobody was woken for.
@@ -150,7 +150,7 @@ def _messages(parts: _Parts) -> list[Loop]:
         parts.closing(fetcher)
     media = MediaWorker(db, notifications, fetchers, parts.storage)
     came = notifications.wake(Channel.MEDIA)
-    forget = partial(callbacks.forget_unmatched, db)
+    forget = partial(callbacks.forget_old, db)
     return [
         partial(repeat, reconciler.step, name="reconcile", every=_RECONCILE_EVERY),
         partial(repeat, media.step, name="store_media", every=_STORE_MEDIA_EVERY, wake=came),

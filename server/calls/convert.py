@@ -207,8 +207,6 @@ def _problem(call: Call) -> _Problem | None:
     """What went wrong with the call, else with its recording, else with what was said in it. That somebody could not be
     called is the call's problem only where it failed for that."""
     row = call.row
-    if row.error_code is not None:
-        return _Problem(row.error_code, row.error_description or "")
     failed = next((leg for leg in call.legs if leg.error_code is not None), None)
     if row.internal_status == CallStatus.FAILED and failed is not None and failed.error_code is not None:
         return _Problem(failed.error_code, failed.error_description or "")

@@ -31,7 +31,7 @@ class CallRow(Base):
     uuid: Mapped[UUID] = mapped_column(unique=True)
     kind: Mapped[str]
     bearer_id: Mapped[int] = mapped_column(ForeignKey("bearers.id"))
-    conversation_id: Mapped[int | None] = mapped_column(ForeignKey("conversations.id"), index=True)
+    conversation_id: Mapped[int | None] = mapped_column(ForeignKey("conversations.id"))
     client_call_id: Mapped[str | None]
     callback_url: Mapped[str | None]
     # Our number and the other side's; of a conference the moderator's.
@@ -41,10 +41,7 @@ class CallRow(Base):
     provider_status: Mapped[str | None]
     # Fact: the contact was sent to voicemail.
     voicemail_at: Mapped[datetime | None]
-    # What went wrong, as it is shown; of a conference that nobody could be called for, the moderator's leg's.
     failed_at: Mapped[datetime | None]
-    error_code: Mapped[str | None]
-    error_description: Mapped[str | None]
     # A call that is not over by then, and that the provider knows nothing of, has failed.
     expires_at: Mapped[datetime | None]
     # Fact: the provider, asked after the call was over, had recorded nothing.

@@ -19,8 +19,8 @@ from server.providers.ports import MessageCallback, MessageReport, MessageStatus
 
 log = structlog.get_logger()
 
-# A message's sid is known, or the message given up, long before.
-UNMATCHED_KEPT_FOR = timedelta(days=7)
+# As they came; their news is in the message. A message's sid is known, or the message given up, long before.
+KEPT_FOR = timedelta(days=7)
 _FORGOTTEN_AT_ONCE = 500
 
 
@@ -107,11 +107,10 @@ async def apply_kept_callbacks(db: Database, notifications: Notifications, *, me
         message = replace(message, provider_rank=max(message.provider_rank, report.rank))
 
 
-async def forget_unmatched(db: Database) -> bool:
-    """Delete a batch of the callbacks that no message is to be expected for any more: another program's, of the same
-    account. Whether there may be more."""
-    batch = {"keep": UNMATCHED_KEPT_FOR, "limit": _FORGOTTEN_AT_ONCE}
-    return await db.execute(queries.FORGET_UNMATCHED_CALLBACKS, batch) == _FORGOTTEN_AT_ONCE
+async def forget_old(db: Database) -> bool:
+    """Delete a batch of the callbacks that are old enough; whether there may be more."""
+    batch = {"keep": KEPT_FOR, "limit": _FORGOTTEN_AT_ONCE}
+    return await db.execute(queries.FORGET_CALLBACKS, batch) == _FORGOTTEN_AT_ONCE
 
 
 async def note_opt_out(db: Database, *, message: Message, error: ProviderError | None) -> None:

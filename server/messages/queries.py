@@ -119,10 +119,10 @@ WHERE provider = %(provider)s AND message_sid = %(message_sid)s AND message_id I
 RETURNING provider_status, provider_rank, internal_status, error_code, error_url, recipient_opted_out
 """
 
-# Deletes up to `limit` of the callbacks that no message has recorded the sid of for so long.
-FORGET_UNMATCHED_CALLBACKS = """
+# Deletes up to `limit` of the callbacks that came so long ago.
+FORGET_CALLBACKS = """
 DELETE FROM message_callbacks WHERE id IN (
-    SELECT id FROM message_callbacks WHERE message_id IS NULL AND received_at < now() - %(keep)s
+    SELECT id FROM message_callbacks WHERE received_at < now() - %(keep)s
     ORDER BY received_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 """

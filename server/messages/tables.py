@@ -88,11 +88,10 @@ class MessageCallbackRow(Base):
     __tablename__ = "message_callbacks"
     __table_args__ = (
         Index("ix_message_callbacks_unmatched", "provider", "message_sid", postgresql_where="message_id IS NULL"),
-        Index("ix_message_callbacks_unmatched_received_at", "received_at", postgresql_where="message_id IS NULL"),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    message_id: Mapped[int | None] = mapped_column(ForeignKey("messages.id"), index=True)
+    message_id: Mapped[int | None] = mapped_column(ForeignKey("messages.id"))
     provider: Mapped[str]
     message_sid: Mapped[str]
     # What the callback reports, as read when its signature was proven.
@@ -103,7 +102,7 @@ class MessageCallbackRow(Base):
     error_url: Mapped[str | None]
     recipient_opted_out: Mapped[bool] = mapped_column(server_default="false")
     body: Mapped[str]
-    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 
 class MediaFileRow(Base):

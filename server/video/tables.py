@@ -30,7 +30,7 @@ class VideoCallRow(Base):
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     session_key: Mapped[UUID] = mapped_column(unique=True)
     bearer_id: Mapped[int] = mapped_column(ForeignKey("bearers.id"))
-    conversation_id: Mapped[int | None] = mapped_column(ForeignKey("conversations.id"), index=True)
+    conversation_id: Mapped[int | None] = mapped_column(ForeignKey("conversations.id"))
     session_name: Mapped[str]
     host_username: Mapped[str]
     maximum_call_length: Mapped[int]
@@ -156,6 +156,6 @@ class ZoomEventRow(Base):
 
     digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     event: Mapped[str]
-    video_call_id: Mapped[int | None] = mapped_column(ForeignKey("video_calls.id"), index=True)
+    video_call_id: Mapped[int | None] = mapped_column(ForeignKey("video_calls.id"))
     body: Mapped[str]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

@@ -16,7 +16,7 @@ from twilio.request_validator import RequestValidator
 from server.api import Api
 from server.config import Settings
 from server.db import Database
-from server.messages.callbacks import apply_callback, apply_report, forget_unmatched
+from server.messages.callbacks import apply_callback, apply_report, forget_old
 from server.notifications import Notifications
 from server.providers.ports import MessageCallback
 from server.providers.sandbox.callbacks import signature
@@ -331,7 +331,7 @@ async def test_callback_for_an_unknown_message_is_kept(applies: Applies, api: Ap
     assert (kept["message_id"], kept["internal_status"], kept["body"]) == (None, "delivered", "raw")
 
 
-async def test_callbacks_of_no_message_are_forgotten_after_a_week(
+async def test_callbacks_are_forgotten_after_a_week(
     message: message_pb2.Message, applies: Applies, db: Database
 ) -> None:
     await applies.callback(callback("sent", message=message))
@@ -339,10 +339,15 @@ async def test_callbacks_of_no_message_are_forgotten_after_a_week(
         await applies.callback(callback("sent", sid=sid))
     aged = "UPDATE message_callbacks SET received_at = now() - interval '7 days 1 second' WHERE message_sid <> 'young'"
     await db.execute(aged)
+    await applies.callback(callback("delivered", message=message))
 
-    assert not await forget_unmatched(db)
+    assert not await forget_old(db)
 
-    assert [kept["message_sid"] for kept in await kept_callbacks(db)] == ["SM1", "young"]
+    assert [(kept["message_sid"], kept["provider_status"]) for kept in await kept_callbacks(db)] == [
+        ("young", "sent"),
+        ("SM1", "delivered"),
+    ]
+    assert (await row_of(db, message)).internal_status == "delivered"
 
 
 async def test_callbacks_are_forgotten_in_small_batches(applies: Applies, db: Database) -> None:
@@ -353,7 +358,7 @@ async def test_callbacks_are_forgotten_in_small_batches(applies: Applies, db: Da
         FROM message_callbacks, generate_series(1, 600)"""
     await db.execute(copy)
 
-    assert await forget_unmatched(db)
+    assert await forget_old(db)
     assert await count(db, "message_callbacks") == 101
-    assert not await forget_unmatched(db)
+    assert not await forget_old(db)
     assert await count(db, "message_callbacks") == 1

@@ -40,8 +40,6 @@ def upgrade() -> None:
         sa.Column("provider_status", sa.String(), nullable=True),
         sa.Column("voicemail_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("error_code", sa.String(), nullable=True),
-        sa.Column("error_description", sa.String(), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("recording_absent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("recordings_check_at", sa.DateTime(timezone=True), nullable=True),
@@ -61,7 +59,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_calls")),
         sa.UniqueConstraint("uuid", name=op.f("uq_calls_uuid")),
     )
-    op.create_index(op.f("ix_calls_conversation_id"), "calls", ["conversation_id"], unique=False)
     op.create_index(
         "ix_calls_expires", "calls", ["expires_at"], unique=False, postgresql_where="expires_at IS NOT NULL"
     )
@@ -268,6 +265,5 @@ def downgrade() -> None:
     op.drop_index("ix_voice_tokens_conversation_id", table_name="voice_tokens")
     op.drop_table("voice_tokens")
     op.drop_index("ix_calls_expires", table_name="calls", postgresql_where="expires_at IS NOT NULL")
-    op.drop_index(op.f("ix_calls_conversation_id"), table_name="calls")
     op.drop_table("calls")
     op.drop_table("call_opt_outs")

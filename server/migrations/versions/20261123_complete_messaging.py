@@ -36,7 +36,7 @@ def upgrade() -> None:
     op.create_table(
         "unknown_sender_answers",
         sa.Column("phone_number", sa.String(), nullable=False),
-        sa.Column("answered_on", sa.Date(), nullable=False),
+        sa.Column("answered_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("phone_number", name=op.f("pk_unknown_sender_answers")),
     )
     op.create_table(
@@ -158,13 +158,8 @@ def upgrade() -> None:
     op.add_column(
         "message_callbacks", sa.Column("recipient_opted_out", sa.Boolean(), server_default="false", nullable=False)
     )
-    op.create_index(
-        "ix_message_callbacks_unmatched_received_at",
-        "message_callbacks",
-        ["received_at"],
-        unique=False,
-        postgresql_where="message_id IS NULL",
-    )
+    op.drop_index(op.f("ix_message_callbacks_message_id"), table_name="message_callbacks")
+    op.create_index(op.f("ix_message_callbacks_received_at"), "message_callbacks", ["received_at"], unique=False)
     op.drop_index(op.f("ix_messages_conversation_id"), table_name="messages")
     op.create_index("ix_messages_conversation_id", "messages", ["conversation_id", "id"], unique=False)
     op.create_index(
@@ -271,11 +266,8 @@ def downgrade() -> None:
     op.drop_index("ix_messages_check", table_name="messages", postgresql_where="check_at IS NOT NULL")
     op.drop_index("ix_messages_conversation_id", table_name="messages")
     op.create_index(op.f("ix_messages_conversation_id"), "messages", ["conversation_id"], unique=False)
-    op.drop_index(
-        "ix_message_callbacks_unmatched_received_at",
-        table_name="message_callbacks",
-        postgresql_where="message_id IS NULL",
-    )
+    op.drop_index(op.f("ix_message_callbacks_received_at"), table_name="message_callbacks")
+    op.create_index(op.f("ix_message_callbacks_message_id"), "message_callbacks", ["message_id"], unique=False)
     op.drop_column("message_callbacks", "recipient_opted_out")
     op.drop_column("messages", "checks")
     op.drop_column("messages", "check_at")

@@ -46,7 +46,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_video_calls")),
         sa.UniqueConstraint("session_key", name=op.f("uq_video_calls_session_key")),
     )
-    op.create_index(op.f("ix_video_calls_conversation_id"), "video_calls", ["conversation_id"], unique=False)
     op.create_index(
         "ix_video_calls_expires",
         "video_calls",
@@ -196,12 +195,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_zoom_events")),
     )
     op.create_index(op.f("ix_zoom_events_received_at"), "zoom_events", ["received_at"], unique=False)
-    op.create_index(op.f("ix_zoom_events_video_call_id"), "zoom_events", ["video_call_id"], unique=False)
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    op.drop_index(op.f("ix_zoom_events_video_call_id"), table_name="zoom_events")
     op.drop_index(op.f("ix_zoom_events_received_at"), table_name="zoom_events")
     op.drop_table("zoom_events")
     op.drop_index(op.f("ix_video_call_recordings_video_session_id"), table_name="video_call_recordings")
@@ -222,5 +219,4 @@ def downgrade() -> None:
         postgresql_where="internal_status IN ('pending', 'in_progress')",
     )
     op.drop_index("ix_video_calls_expires", table_name="video_calls", postgresql_where="internal_status = 'pending'")
-    op.drop_index(op.f("ix_video_calls_conversation_id"), table_name="video_calls")
     op.drop_table("video_calls")
