@@ -89,9 +89,15 @@ class OfflineTranscriber:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+        assert process.stdout is not None, "it is a pipe"
+        assert process.stderr is not None, "and so is this"
         try:
             async with asyncio.timeout(bound.total_seconds() * _PATIENCE):
-                (answer, said), _ = await asyncio.gather(process.communicate(), _feed(process, audio))
+                # Not `communicate`, which from Python 3.12 on closes the input that is still being written.
+                answer, said, _ = await asyncio.gather(
+                    process.stdout.read(), process.stderr.read(), _feed(process, audio)
+                )
+                await process.wait()
         except TimeoutError as error:
             raise ProviderUnavailable("the recognizer got too little of the processor") from error
         finally:
