@@ -37,7 +37,8 @@ VOICEBASE_TOKEN = "voicebase-token"
 
 @dataclass
 class System:
-    """Twilio with its phones, the public door, the workers, and a caller of ours."""
+    """Twilio with its phones, the public door, the workers, and a caller of ours. What workers step over while a callback
+    has it in hand is there a moment later."""
 
     twilio: Sandbox
     front: Front
@@ -87,9 +88,9 @@ class System:
     async def ask(self) -> None:
         """Ask Twilio about the caller's leg, and then what was recorded, as if it were time to."""
         await self.db.execute("UPDATE call_legs SET check_at = now() WHERE check_at IS NOT NULL")
-        assert await self.checking.step()
+        await until(self.checking.step)
         await self.db.execute("UPDATE calls SET recordings_check_at = now() WHERE recordings_check_at IS NOT NULL")
-        assert await self.finding.step()
+        await until(self.finding.step)
 
     async def go_to_voicemail(self) -> str:
         """The contact calls our number, and chooses to leave a message."""
@@ -162,8 +163,8 @@ async def test_voicemail_is_recorded_stored_transcribed_and_heard_from_our_stora
     [row] = await voicemails(system.db)
     before = await system.rest(f"voicemails/{row['id']}")
 
-    assert await system.storing.step()
-    assert await system.transcribing.step()
+    await until(system.storing.step)
+    await until(system.transcribing.step)
     await system.until_transcribed()
 
     found = await system.rest(f"voicemails/{row['id']}")
@@ -189,8 +190,8 @@ async def test_providers_copy_is_gone_and_ours_is_not(system: System) -> None:
     there, _ = await system.twilio.rest("GET", path)
     assert not await system.deleting.step()
 
-    assert await system.storing.step()
-    assert await system.deleting.step()
+    await until(system.storing.step)
+    await until(system.deleting.step)
 
     gone, _ = await system.twilio.rest("GET", path)
     [row] = await recordings(system.db)
@@ -223,8 +224,8 @@ async def test_voicemail_is_found_of_which_nothing_was_told(system: System) -> N
         await system.db.execute(lost)
 
     await system.ask()
-    assert await system.storing.step()
-    assert await system.transcribing.step()
+    await until(system.storing.step)
+    await until(system.transcribing.step)
     await system.until_transcribed()
 
     [found], [row] = await recordings(system.db), await voicemails(system.db)
@@ -267,7 +268,7 @@ async def test_only_who_knows_the_code_of_a_transcript_can_tell_of_it(
     sid = await system.go_to_voicemail()
     await system.twilio.control("POST", f"calls/{sid}/speech", json={"text": "Good morning."})
     await system.until(lambda rows: [row for row in rows if row["provider_status"] == "completed"])
-    await system.storing.step()
+    await until(system.storing.step)
     [row] = await transcripts(system.db)
     urls = CallbackUrls([key.get_secret_value() for key in settings.encryption_keys])
     url = urls.url(system.front.url + CALLBACK_PATH, row["uuid"])
@@ -290,13 +291,13 @@ async def test_transcript_whose_callback_was_lost_is_asked_for(system: System) -
     sid = await system.go_to_voicemail()
     await system.twilio.control("POST", f"calls/{sid}/speech", json={"text": "Good morning."})
     await system.until(lambda rows: [row for row in rows if row["provider_status"] == "completed"])
-    await system.storing.step()
-    await system.transcribing.step()
+    await until(system.storing.step)
+    await until(system.transcribing.step)
     await system.until_transcribed()
     lost = "UPDATE transcripts SET internal_status = 'submitted', words = NULL, due_at = now()"
     await system.db.execute(lost)
 
-    assert await system.transcribing.step()
+    await until(system.transcribing.step)
 
     await system.until_transcribed()
     [row] = await voicemails(system.db)
