@@ -37,8 +37,8 @@ VOICEBASE_TOKEN = "voicebase-token"
 
 @dataclass
 class System:
-    """Twilio with its phones, the public door, the workers, and a caller of ours. What workers step over while a callback
-    has it in hand is there a moment later."""
+    """Twilio with its phones, the public door, the workers, and a caller of ours. What workers step over while a
+    callback has it in hand is there a moment later."""
 
     twilio: Sandbox
     front: Front
