@@ -6,14 +6,15 @@ SQLAlchemy sessions on connections borrowed from the same pool. The notes of the
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar, cast
 
 import psycopg
 from psycopg import AsyncConnection, sql
+from psycopg.errors import Diagnostic
 from psycopg.rows import BaseRowFactory, TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 from sqlalchemy import BigInteger, DateTime, MetaData, NullPool
@@ -62,6 +63,12 @@ class _Connection(AsyncConnection[TupleRow]):
     async def close(self) -> None:
         if not self.is_lent:
             await super().close()
+
+    def add_notice_handler(self, callback: Callable[[Diagnostic], None]) -> None:
+        """Once each: SQLAlchemy, to whom every connection that it borrows is a new one, brings its own every time."""
+        with suppress(ValueError):
+            self.remove_notice_handler(callback)
+        super().add_notice_handler(callback)
 
 
 # The connection that the session being opened is to use.

@@ -1,6 +1,7 @@
 """The pool keeps its places, whatever becomes of a transaction."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -36,6 +37,23 @@ async def test_transactions_that_are_cancelled_cost_no_place(two: Database) -> N
     async with two.begin() as tx, two.connection() as connection:
         assert await tx.scalar(text("SELECT 1")) == 1
         assert connection.autocommit
+
+
+async def test_connection_tells_a_notice_once_however_often_it_was_lent(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sqlalchemy.dialects.postgresql")
+    db = Database(database_url, max_size=1)
+    await db.open()
+    for _ in range(5):
+        async with db.begin() as tx:
+            await tx.execute(text("SELECT 1"))
+
+    async with db.begin() as tx:
+        await tx.execute(text("DO $$ BEGIN RAISE WARNING 'heard'; END $$"))
+    await db.close()
+
+    assert [record.getMessage() for record in caplog.records] == ["WARNING: heard"]
 
 
 async def test_looking_for_broken_connections_ends_when_it_is_cancelled(two: Database) -> None:
