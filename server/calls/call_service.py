@@ -9,9 +9,9 @@ from commonservices.v1 import call_pb2, call_service_pb2, call_service_pb2_grpc,
 
 from server.calls import convert
 from server.calls.calls import get_call, get_call_of_voicemail
-from server.calls.events import recording_urls
 from server.calls.queries import Call
 from server.db import Database
+from server.file_urls import file_urls
 from server.rpc import auth
 from server.storage import Storage
 
@@ -40,7 +40,7 @@ class CallService(call_service_pb2_grpc.CallServiceServicer):
         async with self._db.begin() as tx:
             call = await get_call(tx, caller=auth.caller(), uuid=request.uuid)
         key = call.recording.row.storage_key if call.recording is not None else None
-        urls = await recording_urls(self._storage, [key], good_for=_GOOD_FOR)
+        urls = await file_urls(self._storage, [key], good_for=_GOOD_FOR)
         return call_service_pb2.GetRecordingUrlResponse(recording_url=urls[key] if key is not None else "")
 
 
@@ -63,4 +63,4 @@ class VoicemailService(call_service_pb2_grpc.VoicemailServiceServicer):
 
 
 async def _urls(storage: Storage, call: Call) -> dict[str, str]:
-    return await recording_urls(storage, [recording.row.storage_key for recording in call.recordings])
+    return await file_urls(storage, [recording.row.storage_key for recording in call.recordings])

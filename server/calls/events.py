@@ -5,7 +5,7 @@ found to be missing, which most calls have none of, the change is made anew with
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 from commonservices.v1 import call_pb2 as pb
@@ -20,14 +20,12 @@ from server.calls.tables import CallRow
 from server.db import Database, driver_connection
 from server.errors import Unavailable
 from server.events import outbox
+from server.file_urls import file_urls
 from server.notifications import Channel, Notifications
-from server.storage import Storage, StorageFailed
+from server.storage import Storage
 
 CONFERENCE_UPDATE = "conference_calls.conference_call.status_update"
 DIRECT_UPDATE = "direct_calls.call.status_update"
-
-# How long URLs of recordings are good for in events, calls and voicemails.
-GOOD_FOR = timedelta(hours=24)
 
 # Changes facts of the call, whose row it is given locked; not what follows from them. It may be run again.
 Change = Callable[[AsyncSession, CallRow], Awaitable[None]]
@@ -44,16 +42,6 @@ class _StoredMeanwhile(Exception):
     def __init__(self, keys: Sequence[str]) -> None:
         super().__init__("recordings without a URL")
         self.keys = keys
-
-
-async def recording_urls(
-    storage: Storage, keys: Iterable[str | None], *, good_for: timedelta = GOOD_FOR
-) -> dict[str, str]:
-    """A URL for each storage key, signed now; none of None, which a recording has until it is stored."""
-    try:
-        return {key: await storage.url(key, expires_in=good_for) for key in keys if key is not None}
-    except StorageFailed as error:
-        raise Unavailable("the URLs of recordings cannot be signed now; try again") from error
 
 
 async def append_event(tx: AsyncSession, call: CallRow, *, urls: Mapping[str, str], now: datetime) -> pb.Call:
@@ -97,7 +85,7 @@ async def change_call(
 
     `new_keys` are storage keys that the change gives to recordings.
     """
-    urls = await recording_urls(storage, new_keys)
+    urls = await file_urls(storage, new_keys)
     for _ in range(_TRIES):
         try:
             async with db.begin() as tx:
@@ -113,7 +101,7 @@ async def change_call(
                 if is_news:
                     await _append(tx, whole, urls=urls, now=datetime.now(UTC))
         except _StoredMeanwhile as stored:
-            urls |= await recording_urls(storage, stored.keys)
+            urls |= await file_urls(storage, stored.keys)
             continue
         if any(leg.dial_at is not None or leg.control_at is not None for leg in whole.legs):
             notifications.notify(Channel.CALL_LEGS)

@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.db import Database, driver_connection
 from server.errors import Unavailable
 from server.events import outbox
+from server.file_urls import file_urls
 from server.notifications import Channel, Notifications
 from server.storage import Storage
 from server.video import convert, queries
-from server.video.recording_urls import recording_urls
 from server.video.tables import VideoCallRecordingRow, VideoCallRow
 
 STATUS_UPDATE = "video_calls.video_call.status_update"
@@ -69,7 +69,7 @@ async def change_call(
 
     `new_keys` are storage keys that the change gives to recordings.
     """
-    new_urls = await recording_urls(storage, new_keys)
+    new_urls = await file_urls(storage, new_keys)
     for _ in range(_TRIES):
         urls = {**await _stored_urls(db, storage, video_call_id), **new_urls}
         try:
@@ -95,7 +95,7 @@ async def _stored_urls(db: Database, storage: Storage, video_call_id: int) -> di
     async with db.begin() as tx:
         query = select(VideoCallRecordingRow.storage_key).where(VideoCallRecordingRow.video_call_id == video_call_id)
         keys = (await tx.scalars(query)).all()
-    return await recording_urls(storage, keys)
+    return await file_urls(storage, keys)
 
 
 async def _resource(tx: AsyncSession, call: VideoCallRow, urls: Mapping[str, str]) -> pb.VideoCall:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.db import Database
 from server.encryption import Cipher
+from server.file_urls import file_urls
 from server.notifications import Channel, Notifications
 from server.providers.video_ports import VideoTokens
 from server.rpc import auth
@@ -17,7 +18,6 @@ from server.rpc.creates import Creates
 from server.storage import Storage
 from server.video import convert, participants, video_calls
 from server.video.drafts import read_participant, read_video_call
-from server.video.recording_urls import recording_urls
 from server.video.tokens import token_for
 from server.video.video_calls import VideoNotConfigured
 
@@ -91,7 +91,7 @@ class VideoCallService(video_call_service_pb2_grpc.VideoCallServiceServicer):
             call.row,
             call.conversation,
             recordings=call.recordings,
-            urls=await recording_urls(self._storage, [recording.storage_key for recording in call.recordings]),
+            urls=await file_urls(self._storage, [recording.storage_key for recording in call.recordings]),
             participants=call.participants,
             host_token=token_for(call.participants[0], call.row, tokens=self._tokens, now=datetime.now(UTC)),
         )

@@ -14,11 +14,11 @@ from psycopg.rows import dict_row, scalar_row
 from sqlalchemy import select
 
 from server.calls import convert, queries
-from server.calls.events import recording_urls
 from server.calls.state import CONFERENCE, CONTACT, DIRECT, MODERATOR, RETURN, SDK
 from server.calls.status import update_status
 from server.calls.tables import CallLegRow, CallRow, ConferenceCallRow, VoicemailRow
 from server.db import Database
+from server.file_urls import file_urls
 from server.providers.voice_ports import RecordingReport
 from server.storage import Storage
 from tests.clients import Client
@@ -171,7 +171,7 @@ async def shown(db: Database, storage: Storage, call: CallRow) -> call_pb2.Call:
     async with db.begin() as tx:
         row = (await tx.scalars(select(CallRow).where(CallRow.id == call.id))).one()
         whole = await queries.call_of(tx, row)
-    urls = await recording_urls(storage, [recording.row.storage_key for recording in whole.recordings])
+    urls = await file_urls(storage, [recording.row.storage_key for recording in whole.recordings])
     return convert.call_to_proto(whole, urls=urls)
 
 

@@ -2,7 +2,6 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -12,7 +11,6 @@ from commonservices.v1 import call_service_pb2 as pb
 
 from server.caller import BearerType
 from server.calls import convert
-from server.calls.events import recording_urls
 from server.calls.parts import CallParts
 from server.calls.queries import call_of
 from server.calls.recordings.reports import receive_voicemail, update_recording
@@ -20,8 +18,6 @@ from server.calls.recordings.transcripts import TranscriptWorker
 from server.calls.tables import CallRow
 from server.config import Settings
 from server.db import Database
-from server.errors import Unavailable
-from server.storage import FolderStorage, StorageFailed
 from tests.calls.recorded import (
     events_of,
     legs_of,
@@ -280,22 +276,6 @@ async def test_keys_are_asked_for(client: Client, db: Database) -> None:
     ):
         answer = await refused(rpc)
         assert (answer.code, answer.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING")
-
-
-class Unsigned(FolderStorage):
-    """One whose credentials cannot be had."""
-
-    async def url(self, key: str, *, expires_in: timedelta) -> str:
-        raise StorageFailed("no credentials")
-
-
-async def test_urls_that_cannot_be_signed_are_asked_for_again(settings: Settings, tmp_path: Path) -> None:
-    storage = Unsigned(tmp_path, signer_of(settings))
-
-    assert await recording_urls(storage, [None]) == {}
-    with pytest.raises(Unavailable):
-        await recording_urls(storage, ["recordings/a.wav"])
-    await storage.aclose()
 
 
 async def test_call_shows_the_last_recording_that_is_stored(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import UUID
 
 import grpc
@@ -14,9 +13,6 @@ from sqlalchemy import Engine, event
 from server.caller import BearerType
 from server.config import Settings
 from server.db import Database
-from server.errors import Unavailable
-from server.storage import FolderStorage, StorageFailed
-from server.video.recording_urls import recording_urls
 from tests.clients import Client, refused
 from tests.conftest import MakeClient
 from tests.files.support import request_of, signer_of
@@ -150,19 +146,3 @@ async def test_a_call_costs_three_statements_however_much_is_in_it(client: Clien
 
     assert (len(got.video_call_participants), len(got.video_call_recordings)) == (6, 5)
     assert len(seen) == 3
-
-
-class BrokenStorage(FolderStorage):
-    """One whose credentials cannot be had."""
-
-    async def url(self, key: str, *, expires_in: timedelta) -> str:
-        raise StorageFailed("no credentials")
-
-
-async def test_urls_that_cannot_be_signed_are_asked_for_again(settings: Settings, tmp_path: Path) -> None:
-    storage = BrokenStorage(tmp_path, signer_of(settings))
-
-    assert await recording_urls(storage, [None]) == {}
-    with pytest.raises(Unavailable):
-        await recording_urls(storage, ["recordings/a.mp4"])
-    await storage.aclose()

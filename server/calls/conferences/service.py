@@ -12,11 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.calls import convert
 from server.calls.conferences import conferences
 from server.calls.conferences.drafts import read_conference_call
-from server.calls.events import Change, change_call, recording_urls
+from server.calls.events import Change, change_call
 from server.calls.queries import Call
 from server.calls.tables import CallLegRow
 from server.db import Database
 from server.encryption import Cipher
+from server.file_urls import file_urls
 from server.notifications import Channel, Notifications
 from server.paging import Page
 from server.rpc import answers, auth
@@ -133,4 +134,4 @@ class ConferenceCallService(conference_call_service_pb2_grpc.ConferenceCallServi
         await change_call(self._db, self._notifications, self._storage, call_id=call_id, change=change)
 
     async def _urls(self, call: Call) -> dict[str, str]:
-        return await recording_urls(self._storage, [recording.row.storage_key for recording in call.recordings])
+        return await file_urls(self._storage, [recording.row.storage_key for recording in call.recordings])
