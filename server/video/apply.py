@@ -32,6 +32,7 @@ from server.video.video_call import (
     FILES_COMPLETED,
     KNOWN_EVENTS,
     RECORDING_WORDS,
+    SESSION_ENDED,
     SESSION_WORDS,
     USER_JOINED,
     USER_LEFT,
@@ -122,10 +123,13 @@ async def _apply(
     said = last_word(RECORDING_WORDS, _word(call.recording_status, call.recording_status_at), recording_word(event))
     if said is not None:
         call.recording_status, call.recording_status_at = said.word, said.at
+    moved: list[int] | None = []
     if session is not None and event.user is not None and event.name in (USER_JOINED, USER_LEFT):
-        await _apply_user(tx, call, session, event.user, event=event, now=now)
+        moved = [await _apply_user(tx, call, session, event.user, event=event, now=now)]
+    if event.name == SESSION_ENDED:
+        moved = None
     await apply_files(tx, call, session, event=event, cipher=cipher, now=now)
-    await update_status(tx, call, now=now)
+    await update_status(tx, call, moved=moved, now=now)
 
 
 async def _keep(tx: AsyncSession, call: VideoCallRow, event: VideoEvent, body: bytes) -> bool:
@@ -159,9 +163,9 @@ async def _apply_session(
 
 async def _apply_user(
     tx: AsyncSession, call: VideoCallRow, session: VideoSessionRow, user: VideoUser, *, event: VideoEvent, now: datetime
-) -> None:
+) -> int:
     """Somebody came or left: the participant whom their token names, else whoever this user of Zoom's is known as, else
-    a participant of their own."""
+    a participant of their own. Answers the participant's id."""
     stranger_key = uuid5(_STRANGERS, f"{session.session_id}/{user.user_id}")
     named = await _participant(tx, call, user.user_key) if user.user_key is not None else None
     query = select(VideoCallStayRow).where(
@@ -182,6 +186,7 @@ async def _apply_user(
     stay = stay_after(stay_of(row), user, event)
     row.join_time, row.leave_time, row.leave_reason = stay.join_time, stay.leave_time, stay.leave_reason
     await tx.flush()
+    return row.participant_id
 
 
 async def _participant(tx: AsyncSession, call: VideoCallRow, user_key: UUID) -> VideoCallParticipantRow | None:

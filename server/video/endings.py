@@ -4,7 +4,6 @@ Whoever dies in between leaves a lease that runs out, and a second end, which Zo
 """
 
 import asyncio
-import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,7 +13,7 @@ from psycopg.rows import class_row
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.background import backoff
+from server.background import Backoff
 from server.db import Database
 from server.notifications import Notifications
 from server.providers.ports import ProviderRejected, ProviderUnavailable
@@ -29,10 +28,10 @@ log = structlog.get_logger()
 # Longer than a call of Zoom's may take.
 LEASE = timedelta(minutes=1)
 
-FIRST_DELAY = timedelta(seconds=2)
-LONGEST_DELAY = timedelta(minutes=5)
 # What Zoom asks for beyond this would let a call go on for too long.
 LONGEST_RETRY_AFTER = timedelta(minutes=30)
+
+_BACKOFF = Backoff(timedelta(seconds=2), timedelta(minutes=5), longest_asked=LONGEST_RETRY_AFTER)
 
 _AT_ONCE = 8
 
@@ -101,7 +100,7 @@ class EndingWorker:
             await self._record(claim)
             return "over"
         except ProviderUnavailable as failure:
-            await self._settle(_POSTPONE, claim, delay=_delay_after(claim.attempts, failure.retry_after))
+            await self._settle(_POSTPONE, claim, delay=_BACKOFF.delay(claim.attempts, failure.retry_after))
             return "unavailable"
         except ProviderRejected as rejection:
             # It lasts until Zoom tells of its end.
@@ -121,15 +120,9 @@ class EndingWorker:
         )
 
 
-def _delay_after(attempts: int, retry_after: timedelta | None) -> timedelta:
-    asked = min(retry_after, LONGEST_RETRY_AFTER) if retry_after is not None else None
-    roll = random.random()  # noqa: S311 spreads retries, guards nothing
-    return backoff(attempts, first=FIRST_DELAY, longest=LONGEST_DELAY, asked=asked, roll=roll)
-
-
 async def _ended(tx: AsyncSession, call: VideoCallRow, *, session_id: int, now: datetime) -> None:
     """The session is over, and where Zoom has not said since when, since now."""
     session = (await tx.scalars(select(VideoSessionRow).where(VideoSessionRow.id == session_id))).one()
     if session.end_time is None:
         session.end_time = now
-        await update_status(tx, call, now=now)
+        await update_status(tx, call, moved=None, now=now)

@@ -3,12 +3,15 @@
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.errors import FailedPrecondition
 from server.video.tables import VideoCallParticipantRow, VideoCallRow
 from server.video.tokens import is_over
+
+# As many as can join a session (developers.zoom.us/docs/video-sdk/web/sessions), which an answer still has room for.
+MOST_PARTICIPANTS = 5000
 
 
 class VideoCallEnded(FailedPrecondition):
@@ -24,12 +27,27 @@ class VideoCallEnded(FailedPrecondition):
         )
 
 
+class VideoCallFull(FailedPrecondition):
+    """As many are let in as can be in a session."""
+
+    reason = "VIDEO_CALL_FULL"
+
+    def __init__(self, call: VideoCallRow) -> None:
+        super().__init__(
+            f"{MOST_PARTICIPANTS} participants are in the video call already", session_key=str(call.session_key)
+        )
+
+
 async def let_in(
     tx: AsyncSession, *, call: VideoCallRow, username: str, is_host: bool, now: datetime
 ) -> VideoCallParticipantRow:
-    """A new participant of a call that the transaction has made or locked. Raises VideoCallEnded."""
+    """A new participant of a call that the transaction has made or locked. Raises VideoCallEnded or VideoCallFull."""
     if is_over(call):
         raise VideoCallEnded(call)
+    # Whoever is let in at the same moment does not count yet: what is given out stays bounded all the same.
+    let_in_before = select(func.count()).where(VideoCallParticipantRow.video_call_id == call.id)
+    if (await tx.scalar(let_in_before) or 0) >= MOST_PARTICIPANTS:
+        raise VideoCallFull(call)
     row = VideoCallParticipantRow(
         user_key=uuid4(),
         video_call_id=call.id,

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.video import queries
 from server.video.tables import VideoCallParticipantRow, VideoCallRow, VideoCallStayRow, VideoSessionRow
 from server.video.video_call import (
     CallState,
@@ -34,8 +33,11 @@ def stay_of(row: VideoCallStayRow) -> Stay:
     return Stay(row.user_id, row.join_time, row.leave_time, row.leave_reason)
 
 
-async def update_status(tx: AsyncSession, call: VideoCallRow, *, now: datetime) -> None:
-    """Bring the call, which the transaction holds, everybody in it, and what is due of its sessions to what follows.
+async def update_status(tx: AsyncSession, call: VideoCallRow, *, moved: Collection[int] | None, now: datetime) -> None:
+    """Bring the call, which the transaction holds, participants, and what is due of its sessions to what follows.
+
+    `moved` are the ids of the participants who came or left, None where a session has ended, which all have left then:
+    thousands may be in it, and each of them comes and leaves.
 
     A call that was over stays as it is, and the session that began it anew is to be ended at once, where another call
     has taken its name since: at Zoom the two would be one session.
@@ -45,7 +47,8 @@ async def update_status(tx: AsyncSession, call: VideoCallRow, *, now: datetime) 
     state = state_of_call([session_of(row) for row in sessions], maximum_call_length=maximum_call_length)
     if state is None:
         return
-    await _update_participants(tx, call, sessions, now=now)
+    if moved is None or moved:
+        await _update_participants(tx, call, sessions, moved, now=now)
     is_held = state.internal_status is CallStatus.IN_PROGRESS and await _is_name_taken(tx, call)
     if not is_held:
         for field in fields(CallState):
@@ -82,13 +85,23 @@ async def _is_name_taken(tx: AsyncSession, call: VideoCallRow) -> bool:
 
 
 async def _update_participants(
-    tx: AsyncSession, call: VideoCallRow, sessions: Collection[VideoSessionRow], *, now: datetime
+    tx: AsyncSession,
+    call: VideoCallRow,
+    sessions: Collection[VideoSessionRow],
+    moved: Collection[int] | None,
+    *,
+    now: datetime,
 ) -> None:
     by_id = {row.id: session_of(row) for row in sessions}
+    of_call = select(VideoCallStayRow).where(VideoCallStayRow.video_session_id.in_(by_id))
+    participants = select(VideoCallParticipantRow).where(VideoCallParticipantRow.video_call_id == call.id)
+    if moved is not None:
+        of_call = of_call.where(VideoCallStayRow.participant_id.in_(moved))
+        participants = participants.where(VideoCallParticipantRow.id.in_(moved))
     stays: dict[int, list[tuple[Session, Stay]]] = defaultdict(list)
-    for row in await tx.scalars(select(VideoCallStayRow).where(VideoCallStayRow.video_session_id.in_(by_id))):
+    for row in await tx.scalars(of_call):
         stays[row.participant_id].append((by_id[row.video_session_id], stay_of(row)))
-    for participant in await queries.participants_of(tx, call.id):
+    for participant in await tx.scalars(participants):
         state = state_of_participant(stays[participant.id])
         if state is not None:
             _update_participant(participant, state, now=now)

@@ -44,6 +44,23 @@ def without_token(participant: video_call_pb2.VideoCallParticipant) -> video_cal
     return bare
 
 
+async def test_call_takes_no_more_than_can_be_in_a_session(client: Client, db: Database) -> None:
+    call = await create(client)
+    others = """INSERT INTO video_call_participants
+        (user_key, video_call_id, is_host, username, internal_status, created_at, updated_at)
+        SELECT gen_random_uuid(), %s, false, 'A parent with a long name, in all 34', 'invited', now(), now()
+        FROM generate_series(1, 4998)"""
+    await db.execute(others, [call.id])
+    last = await let_in(client, call)
+
+    refusal = await refused(let_in(client, call))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VIDEO_CALL_FULL")
+    found = await get(client, call)
+    assert len(found.video_call_participants) == 5000
+    assert found.video_call_participants[-1].shunkan_ido_user_key == last.shunkan_ido_user_key
+
+
 async def test_answer_has_every_documented_field(client: Client) -> None:
     call = await create(client)
 

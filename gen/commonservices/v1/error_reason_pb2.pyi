@@ -130,6 +130,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """409. A video call of this session name, in whatever case, is not over yet. Metadata: session_name."""
     VIDEO_NOT_CONFIGURED: _ErrorReason.ValueType  # 93
     """400. No Zoom account is configured."""
+    VIDEO_CALL_FULL: _ErrorReason.ValueType  # 94
+    """400. The video call has 5,000 participants, as many as can be in it. Metadata: session_key."""
     CALL_NOT_FOUND: _ErrorReason.ValueType  # 100
     """404. Metadata: call_uuid."""
     CONFERENCE_CALL_NOT_FOUND: _ErrorReason.ValueType  # 101
@@ -271,6 +273,8 @@ SESSION_NAME_TAKEN: ErrorReason.ValueType  # 92
 """409. A video call of this session name, in whatever case, is not over yet. Metadata: session_name."""
 VIDEO_NOT_CONFIGURED: ErrorReason.ValueType  # 93
 """400. No Zoom account is configured."""
+VIDEO_CALL_FULL: ErrorReason.ValueType  # 94
+"""400. The video call has 5,000 participants, as many as can be in it. Metadata: session_key."""
 CALL_NOT_FOUND: ErrorReason.ValueType  # 100
 """404. Metadata: call_uuid."""
 CONFERENCE_CALL_NOT_FOUND: ErrorReason.ValueType  # 101
