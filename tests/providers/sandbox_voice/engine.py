@@ -4,7 +4,7 @@ Phones hum: the voice that they have elsewhere takes seconds to load.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,6 +29,9 @@ OTHER_PHONE = "+14155550124"
 SANDBOX_URL = "http://sandbox.test"
 PROGRESS = frozenset({"initiated", "ringing", "answered", "completed"})
 
+# A request that no test asks of: of what a test asserts about requests it is no part.
+_MARKER = "/marker"
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -48,6 +51,7 @@ class Engine:
     """
 
     exchange: Exchange
+    callbacks: CallbackSender
     base_url: str = ""
     pages: dict[str, list[str | int | tuple[str, str]]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
@@ -90,28 +94,62 @@ class Engine:
                 await self._changed.wait()
         return self.got(path)
 
+    async def eventually(self, condition: Callable[[], object]) -> None:
+        """Once something is true. What lasts a simulated second is not missed: in one event loop what is due first
+        comes first, however late both are.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while not condition():  # noqa: ASYNC110 the exchange tells nobody of its state
+                await asyncio.sleep(0.001)
+
     async def until(self, call: Call, status: str = "completed") -> Call:
         """A call, once it has come to a status."""
-        async with asyncio.timeout(PATIENCE):
-            while call.status != status:
-                assert not call.is_over, f"it is {call.status}"
-                await asyncio.sleep(0.001)
+        await self.eventually(lambda: call.status == status or call.is_over)
+        assert call.status == status, f"it is {call.status}"
         return call
+
+    async def until_it_does(self, call: Call, verb: str) -> None:
+        """Once a call's document does something: say, play, gather, record or dial."""
+        await self.eventually(lambda: any(heard.kind == verb for heard in call.heard))
+
+    async def dialled(self, caller: Call, status: str) -> Call:
+        """The call to whom a <Dial> of another rings, once it has come to a status."""
+
+        def children() -> list[Call]:
+            return [call for call in self.exchange.calls() if call.parent_call_sid == caller.sid]
+
+        await self.eventually(children)
+        return await self.until(children()[0], status)
+
+    async def talking(self, caller: Call) -> Call:
+        """The same, once both talk with each other."""
+        child = await self.dialled(caller, "in-progress")
+        await self.settled()
+        return child
 
     async def recorded(self) -> Recording:
         """The newest recording, once its file is there."""
-        async with asyncio.timeout(PATIENCE):
-            while not any(each.status is RecordingStatus.COMPLETED for each in self.exchange.recordings()):
-                assert all(each.status is not RecordingStatus.ABSENT for each in self.exchange.recordings())
-                await asyncio.sleep(0.001)
-        return self.exchange.recordings()[0]
+        ended = (RecordingStatus.COMPLETED, RecordingStatus.ABSENT)
+        await self.eventually(lambda: any(each.status in ended for each in self.exchange.recordings()))
+        newest = self.exchange.recordings()[0]
+        assert newest.status is RecordingStatus.COMPLETED
+        return newest
 
     async def settled(self) -> None:
-        """Once what is under way has had time to come, where a test says that nothing comes."""
-        await asyncio.sleep(0.1)
+        """Once what is under way has come, where a test says that nothing comes.
+
+        Requests that are sent one after the other, each after ten simulated seconds, have been answered: the exchange
+        and the account's server share an event loop with them, and what was due and sent before is there before.
+        """
+        for _ in range(3):
+            await asyncio.sleep(10 * SECOND.total_seconds())
+            outcome = await self.callbacks.post(self.url(_MARKER).url, {}, idempotency_token="")
+            assert outcome.failure is None
 
     async def handle(self, request: web.Request) -> web.Response:
         """Check a request's signature, keep it and answer it."""
+        if request.path == _MARKER:
+            return web.Response()
         body = (await request.read()).decode()
         fields = dict(parse_qsl(body, keep_blank_values=True))
         url = self.base_url + request.raw_path
@@ -141,7 +179,7 @@ async def running_engine(*, second: timedelta = SECOND, data_dir: Path | None = 
         data_dir=data_dir,
         speak=hum,
     )
-    engine = Engine(exchange)
+    engine = Engine(exchange, callbacks)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", engine.handle)
     try:

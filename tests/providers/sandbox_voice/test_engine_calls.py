@@ -105,21 +105,21 @@ async def test_an_unregistered_browser_does_not_answer_and_a_registered_one_does
 
 
 async def test_the_time_limit_ends_a_call(engine: Engine) -> None:
-    call = engine.call("<Response><Pause length='1000'/></Response>", time_limit=10)
+    call = engine.call("<Response><Say loop='0'>Hello</Say></Response>", time_limit=10)
 
     await engine.until(call)
 
     assert call.duration is not None
-    assert 10 <= call.duration < 500
+    assert call.duration >= 10
 
 
 async def test_whoever_answers_may_hang_up_by_and_by(engine: Engine) -> None:
-    call = engine.call("<Response><Pause length='1000'/></Response>", phone=Phone(hangs_up_after_ms=3_000))
+    call = engine.call("<Response><Say loop='0'>Hello</Say></Response>", phone=Phone(hangs_up_after_ms=3_000))
 
     await engine.until(call)
 
     assert call.duration is not None
-    assert call.duration < 500
+    assert call.duration >= 3
 
 
 async def test_whoever_is_called_may_hang_up_or_decline(engine: Engine) -> None:
@@ -266,16 +266,17 @@ async def test_calls_are_listed_newest_first_and_unknown_ones_are_not_there(engi
 
 async def test_a_reset_forgets_all_and_tells_nobody(engine: Engine) -> None:
     call = engine.call(
-        "<Response><Pause length='1000'/></Response>", status_callback=engine.told("/progress"), time_limit=20
+        "<Response><Say loop='0'>Hello</Say></Response>",
+        status_callback=engine.told("/progress", "completed"),
+        time_limit=20,
     )
     await engine.until(call, "in-progress")
-    await engine.get("/progress", 3)
 
     await engine.exchange.reset()
 
     assert (engine.exchange.calls(), engine.exchange.recordings(), engine.exchange.conferences()) == ([], [], [])
     await engine.settled()
-    assert len(engine.asked) == 3
+    assert engine.asked == []
     again = engine.call("<Response/>", status_callback=engine.told("/again", *PROGRESS))
     await engine.until(again)
     await engine.get("/again", 4)
@@ -309,6 +310,7 @@ async def test_the_end_of_a_browsers_call_is_told_as_it_misbehaves(
 
     await engine.until(call)
 
+    await engine.get("/status", times)
     await engine.settled()
     assert [each["From"] for each in engine.got("/status")] == ["client:staff"] * times
     assert len({each.token for each in engine.asked if each.path == "/status"}) == min(times, 1)

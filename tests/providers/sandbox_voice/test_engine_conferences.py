@@ -289,9 +289,9 @@ async def test_a_redirected_participant_without_a_document_has_one_then(engine: 
 
 async def test_a_conference_misbehaves_as_its_first_participants_call(engine: Engine) -> None:
     moderator = reordered(engine)
-    await engine.until(moderator, "in-progress")
+    await engine.until_it_does(moderator, "dial")
     contact = engine.call(engine.answers("/contact", CONTACT))
-    await engine.until(contact, "in-progress")
+    await engine.until_it_does(contact, "dial")
     await engine.settled()
     assert engine.got("/conference") == []
 

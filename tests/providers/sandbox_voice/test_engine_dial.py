@@ -109,8 +109,7 @@ async def test_a_caller_who_hangs_up_leaves_nobody_ringing_and_the_action_is_tol
     engine.exchange.phones.put(OTHER_PHONE, Phone(Pickup.NO_ANSWER))
     dial = f"<Dial action='/done' timeout='600'>{OTHER_PHONE}</Dial><Redirect>/after</Redirect>"
     call = engine.come_in(engine.answers("/voice", dial))
-    await engine.until(call, "in-progress")
-    await engine.settled()
+    await engine.dialled(call, "ringing")
 
     engine.exchange.hang_up(call.sid)
 
@@ -122,14 +121,14 @@ async def test_a_caller_who_hangs_up_leaves_nobody_ringing_and_the_action_is_tol
 
 
 async def test_a_caller_who_hangs_up_ends_the_call_of_whom_they_talk_with(engine: Engine) -> None:
-    call = engine.come_in(
-        engine.answers("/voice", f"<Dial action='/done'>{OTHER_PHONE}</Dial>"), phone=Phone(hangs_up_after_ms=5_000)
-    )
+    call = engine.come_in(engine.answers("/voice", f"<Dial action='/done'>{OTHER_PHONE}</Dial>"))
+    child = await engine.talking(call)
+
+    engine.exchange.hang_up(call.sid)
 
     done = (await engine.get("/done"))[0]
-
     assert (done["CallStatus"], done["DialCallStatus"]) == ("completed", "completed")
-    assert child_of(engine, call).status == "completed"
+    assert child.status == "completed"
 
 
 async def test_the_time_limit_of_a_dial_ends_what_it_connected(engine: Engine) -> None:
@@ -144,30 +143,26 @@ async def test_the_time_limit_of_a_dial_ends_what_it_connected(engine: Engine) -
 
 async def test_a_redirected_caller_leaves_whom_they_talk_with_behind(engine: Engine) -> None:
     call = engine.come_in(engine.answers("/voice", f"<Dial action='/done'>{OTHER_PHONE}</Dial>"))
-    await engine.until(call, "in-progress")
-    await engine.settled()
+    child = await engine.talking(call)
 
     engine.exchange.update_call(call.sid, document=engine.answers("/elsewhere", "<Hangup/>"))
 
     await engine.until(call)
-    await engine.until(child_of(engine, call))
+    await engine.until(child)
     await engine.settled()
     assert engine.got("/done") == []
 
 
 async def test_a_redirected_child_goes_on_by_itself(engine: Engine) -> None:
     call = engine.come_in(engine.answers("/voice", f"<Dial action='/done'>{OTHER_PHONE}</Dial>"))
-    await engine.until(call, "in-progress")
-    await engine.settled()
-    child = child_of(engine, call)
+    child = await engine.talking(call)
 
-    engine.exchange.update_call(child.sid, document=engine.answers("/elsewhere", "<Pause length='40'/>"))
+    engine.exchange.update_call(child.sid, document=engine.answers("/elsewhere", "<Pause length='10000'/>"))
 
     assert (await engine.get("/elsewhere"))[0]["CallSid"] == child.sid
     done = (await engine.get("/done"))[0]
     assert (done["DialCallStatus"], "DialCallDuration" in done) == ("completed", False)
     assert child.status == "in-progress"
-    await engine.until(child)
 
 
 async def test_detection_on_a_number_is_told_apart(engine: Engine) -> None:

@@ -1,6 +1,4 @@
-import asyncio
 import wave
-from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from io import BytesIO
 from pathlib import Path
@@ -72,8 +70,7 @@ async def test_a_file_holds_all_that_was_said_though_it_takes_longer_than_was_th
 async def test_a_voicemail_ends_with_a_key(engine: Engine) -> None:
     voice = engine.answers("/voice", "<Record action='/voicemail' timeout='0' finishOnKey='#'/>")
     call = engine.come_in(voice, phone=Phone(says=(MESSAGE,)))
-    await engine.until(call, "in-progress")
-    await engine.settled()
+    await engine.until_it_does(call, "record")
 
     engine.exchange.press(call.sid, "1#")
 
@@ -84,8 +81,7 @@ async def test_a_voicemail_ends_when_the_caller_hangs_up(engine: Engine) -> None
     call = engine.come_in(
         engine.answers("/voice", RECORD.replace("<Record", "<Record timeout='0'")), phone=Phone(says=(MESSAGE,))
     )
-    await engine.until(call, "in-progress")
-    await engine.settled()
+    await engine.until_it_does(call, "record")
 
     engine.exchange.hang_up(call.sid)
 
@@ -125,7 +121,7 @@ async def test_what_is_said_by_hand_is_recorded_and_puts_off_the_end(engine: Eng
     await engine.until(call, "in-progress")
 
     engine.exchange.say(call.sid, MESSAGE)
-    await engine.settled()
+    await engine.until_it_does(call, "record")
     engine.exchange.say(call.sid, "And " * 100)
 
     left = (await engine.get("/voicemail"))[0]
@@ -138,9 +134,11 @@ def dial(record: str) -> str:
 
 
 async def test_both_sides_of_a_dial_are_heard_apart(engine: Engine) -> None:
-    engine.exchange.phones.put(OTHER_PHONE, Phone(says=("Hello Ann",), hangs_up_after_ms=10_000))
-
+    engine.exchange.phones.put(OTHER_PHONE, Phone(says=("Hello Ann",)))
     call = engine.come_in(engine.answers("/voice", dial("record-from-answer-dual")), phone=Phone(says=("Hello Ben",)))
+    child = await engine.talking(call)
+
+    engine.exchange.hang_up(child.sid)
 
     done = (await engine.get("/done"))[0]
     completed = {each["RecordingStatus"]: each for each in await engine.get("/recording", 2)}["completed"]
@@ -154,9 +152,11 @@ async def test_both_sides_of_a_dial_are_heard_apart(engine: Engine) -> None:
 
 
 async def test_a_machine_is_recorded_with_its_greeting(engine: Engine) -> None:
-    engine.exchange.phones.put(OTHER_PHONE, Phone(Pickup.MACHINE, hangs_up_after_ms=5_000))
+    engine.exchange.phones.put(OTHER_PHONE, Phone(Pickup.MACHINE))
+    call = engine.come_in(engine.answers("/voice", dial("record-from-answer-dual")))
+    child = await engine.talking(call)
 
-    engine.come_in(engine.answers("/voice", dial("record-from-answer-dual")))
+    engine.exchange.hang_up(child.sid)
 
     completed = {each["RecordingStatus"]: each for each in await engine.get("/recording", 2)}["completed"]
     caller, machine = loudness(engine.exchange.recording_file(completed["RecordingSid"]))
@@ -228,9 +228,10 @@ async def test_who_talks_in_a_conference_is_recorded(engine: Engine) -> None:
 
 
 async def test_a_long_silence_is_cut(engine: Engine) -> None:
-    engine.exchange.phones.put(OTHER_PHONE, Phone(hangs_up_after_ms=60_000))
+    call = engine.come_in(engine.answers("/voice", dial("record-from-answer")))
+    child = await engine.talking(call)
 
-    engine.come_in(engine.answers("/voice", dial("record-from-answer")))
+    engine.exchange.hang_up(child.sid)
 
     completed = {each["RecordingStatus"]: each for each in await engine.get("/recording", 2)}["completed"]
     assert completed["RecordingDuration"] == "10"
@@ -262,18 +263,19 @@ async def test_recordings_outlive_a_restart_and_are_gone_when_deleted(tmp_path: 
         assert list((tmp_path / "recordings").iterdir()) == []
 
 
-async def test_a_recording_that_is_deleted_before_its_file_is_there_never_comes_to_be() -> None:
-    async with running_engine(second=timedelta(milliseconds=100)) as engine:
-        engine.come_in(
-            engine.answers("/voice", "<Record timeout='0' maxLength='2' recordingStatusCallback='/recording'/>"),
-            phone=Phone(says=("one",)),
-        )
-        await engine.get("/voice", 2)
-        recording = engine.exchange.recordings()[-1]
-        assert recording.status is RecordingStatus.PROCESSING
+async def test_a_recording_that_is_deleted_before_its_file_is_there_never_comes_to_be(engine: Engine) -> None:
+    voice = engine.answers(
+        "/voice", "<Record action='/done' timeout='0' maxLength='2' recordingStatusCallback='/recording'/>"
+    )
+    engine.come_in(voice, phone=Phone(says=("one",)))
+    await engine.eventually(engine.exchange.recordings)
+    recording = engine.exchange.recordings()[0]
+    await engine.eventually(lambda: recording.status is RecordingStatus.PROCESSING)
 
-        engine.exchange.delete_recording(recording.sid)
+    engine.exchange.delete_recording(recording.sid)
 
-        await asyncio.sleep(0.15)
-        assert recording.status is RecordingStatus.PROCESSING
-        assert recording.sid not in {each["RecordingSid"] for each in engine.got("/recording")}
+    engine.come_in(voice, phone=Phone(says=("two",)))
+    later = await engine.recorded()
+    await engine.settled()
+    assert recording.status is RecordingStatus.PROCESSING
+    assert {each["RecordingSid"] for each in engine.got("/recording")} == {later.sid}

@@ -63,7 +63,7 @@ async def test_saying_playing_and_pausing_take_their_time(engine: Engine) -> Non
 
 async def test_what_is_said_without_end_ends_with_the_call(engine: Engine) -> None:
     call = engine.come_in(engine.answers("/voice", "<Say loop='0'>Hello</Say><Redirect>/after</Redirect>"))
-    await engine.until(call, "in-progress")
+    await engine.until_it_does(call, "say")
     await engine.settled()
 
     engine.exchange.hang_up(call.sid)
@@ -156,8 +156,7 @@ async def test_keys_pressed_by_hand_are_kept_until_something_listens(engine: Eng
 
 async def test_keys_pressed_while_a_menu_listens_are_heard(engine: Engine) -> None:
     call = engine.come_in(engine.answers("/voice", "<Gather numDigits='2' timeout='500' action='/choice'/>"))
-    await engine.until(call, "in-progress")
-    await engine.settled()
+    await engine.until_it_does(call, "gather")
 
     engine.exchange.press(call.sid, "4")
     engine.exchange.press(call.sid, "2")
@@ -204,6 +203,7 @@ async def test_a_status_callback_that_is_refused_is_a_problem_but_ends_nothing(e
     call = engine.call(engine.answers("/voice", "<Hangup/>"), status_callback=engine.told("/progress", "answered"))
 
     await engine.until(call)
+    await engine.eventually(engine.exchange.problems)
     await engine.settled()
     assert [each.code for each in engine.exchange.problems()] == [11200]
 
