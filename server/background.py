@@ -1,9 +1,11 @@
 """What a process does beside its requests: a step that is repeated, and at which pace it asks others."""
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -43,11 +45,23 @@ async def seen_through(work: Coroutine[Any, Any, None]) -> None:
         raise
 
 
-def backoff(attempts: int, *, first: timedelta, longest: timedelta, asked: timedelta | None, roll: float) -> timedelta:
-    """How long to wait after so many attempts (1 or more): doubling from `first` to `longest`, and at least what was
-    `asked` for. `roll`, from 0 to 1, spreads it up to 20 % longer, so that what failed together does not return so."""
-    doubled = min(first * (1 << min(attempts - 1, 20)), longest)
-    return max(doubled, asked or timedelta(0)) * (1 + 0.2 * roll)
+@dataclass(frozen=True)
+class Backoff:
+    """How long what failed waits: doubling from `first` to `longest`, and at least what the other side asked for.
+    Beyond `longest_asked` that is taken for a mistake."""
+
+    first: timedelta
+    longest: timedelta
+    longest_asked: timedelta
+
+    def delay(
+        self, attempts: int, asked: timedelta | None = None, *, dice: Callable[[], float] = random.random
+    ) -> timedelta:
+        """The wait after so many attempts (1 or more). The dice, from 0 to 1, spread it up to 20 % longer, so that what
+        failed together does not return together."""
+        doubled = min(self.first * (1 << min(attempts - 1, 20)), self.longest)
+        granted = min(asked or timedelta(0), self.longest_asked)
+        return max(doubled, granted) * (1 + 0.2 * dice())
 
 
 class Pace:

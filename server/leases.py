@@ -1,14 +1,13 @@
 """What workers of recordings have in common: leases that are renewed, and how long a retry waits."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 import structlog
 
-from server.background import backoff
+from server.background import Backoff
 from server.db import DATABASE_DOWN
 
 log = structlog.get_logger()
@@ -16,9 +15,7 @@ log = structlog.get_logger()
 # The work may take longer, for which a lease is renewed when a third of it is over.
 LEASE = timedelta(minutes=3)
 
-_FIRST_DELAY = timedelta(seconds=10)
-_LONGEST_DELAY = timedelta(minutes=15)
-_LONGEST_RETRY_AFTER = timedelta(hours=1)
+BACKOFF = Backoff(timedelta(seconds=10), timedelta(minutes=15), longest_asked=timedelta(hours=1))
 
 # What failed for so long, and so often, is given up. Often as well: where no worker ran for a day, that is no fault of
 # the provider's.
@@ -43,13 +40,6 @@ async def renewed(renew: Callable[[], Awaitable[None]], lease: timedelta) -> Asy
         renewal = tasks.create_task(keep())
         yield
         renewal.cancel()
-
-
-def delay_after(attempts: int, retry_after: timedelta | None = None) -> timedelta:
-    """How long to wait after so many attempts, and at least what the other side asked for, within bounds."""
-    asked = min(retry_after, _LONGEST_RETRY_AFTER) if retry_after is not None else None
-    roll = random.random()  # noqa: S311 spreads retries, guards nothing
-    return backoff(attempts, first=_FIRST_DELAY, longest=_LONGEST_DELAY, asked=asked, roll=roll)
 
 
 def is_hopeless(attempts: int, *, since: datetime, now: datetime) -> bool:

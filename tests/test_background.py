@@ -1,13 +1,14 @@
-"""The pace at which background work asks others."""
+"""The pace at which background work asks others, and how long it waits for what failed."""
 
 import asyncio
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.background import Pace
+from server.background import Backoff, Pace
 
 
 class Clock:
@@ -55,3 +56,33 @@ async def test_those_that_wait_together_begin_one_after_the_other() -> None:
     await asyncio.gather(*(pace.turn() for _ in range(5)))
 
     assert waits == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+
+
+BACKOFF = Backoff(timedelta(seconds=1), timedelta(minutes=5), longest_asked=timedelta(hours=1))
+ROLLS = st.floats(min_value=0, max_value=1)
+ASKED = st.none() | st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=999))
+
+
+@given(attempts=st.integers(min_value=1, max_value=10**9), asked=ASKED, roll=ROLLS)
+def test_delay_is_within_its_bounds(attempts: int, asked: timedelta | None, roll: float) -> None:
+    delay = BACKOFF.delay(attempts, asked, dice=lambda: roll)
+
+    assert BACKOFF.first <= delay <= BACKOFF.longest_asked * 1.2
+    assert delay >= min(asked or timedelta(0), BACKOFF.longest_asked)
+
+
+@given(attempts=st.integers(min_value=1, max_value=40), asked=ASKED, roll=ROLLS)
+def test_delay_never_shrinks_with_the_attempts(attempts: int, asked: timedelta | None, roll: float) -> None:
+    delays = [BACKOFF.delay(n, asked, dice=lambda: roll) for n in (attempts, attempts + 1)]
+
+    assert delays[0] <= delays[1]
+
+
+def test_delays_double_to_the_longest() -> None:
+    delays = [BACKOFF.delay(n, dice=lambda: 0) // timedelta(seconds=1) for n in range(1, 12)]
+
+    assert delays == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+
+
+def test_what_failed_together_does_not_return_together() -> None:
+    assert len({BACKOFF.delay(5) for _ in range(20)}) > 1

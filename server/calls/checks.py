@@ -2,7 +2,6 @@
 anything of any more. So what no callback told is known all the same."""
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,7 @@ import structlog
 from psycopg.rows import class_row, scalar_row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.background import backoff
+from server.background import Backoff
 from server.calls import legs, queries
 from server.calls.events import change_call
 from server.calls.legs import CHECK_AFTER, NOT_COMPLETED
@@ -28,8 +27,7 @@ log = structlog.get_logger()
 # Longer than a question to the provider may take, and what is recorded of its answer.
 LEASE = timedelta(minutes=1)
 
-_LONGEST_DELAY = timedelta(minutes=15)
-_LONGEST_RETRY_AFTER = timedelta(minutes=30)
+_BACKOFF = Backoff(CHECK_AFTER, timedelta(minutes=15), longest_asked=timedelta(minutes=30))
 
 # What is made is not found at once. One that so many questions did not find is no call.
 _UNKNOWN_AFTER = 3
@@ -132,13 +130,13 @@ class CheckWorker:
             attempts = leg.check_attempts
             legs.apply_report(leg, report, now=now)
             if report.provider_status not in FINAL_STATUSES and not is_news:
-                leg.check_at = now + _delay_after(attempts, None)
+                leg.check_at = now + _BACKOFF.delay(attempts)
                 leg.check_attempts = attempts
 
         await change_call(self._db, self._notifications, self._storage, call_id=claim.call_id, change=change)
 
     async def _postpone(self, claim: _Claim, at_least: timedelta | None) -> None:
-        delay = _delay_after(claim.check_attempts, at_least)
+        delay = _BACKOFF.delay(claim.check_attempts, at_least)
         await self._db.execute(_POSTPONE, {"id": claim.id, "check_at": claim.check_at, "delay": delay})
 
     async def _expire(self, call_id: int) -> None:
@@ -174,9 +172,3 @@ class CheckWorker:
         """What the provider says of the legs that it has, by their ids. Raises ProviderUnavailable."""
         asked = [(leg.id, await self._voice.fetch(leg.call_sid)) for leg in lasting if leg.call_sid is not None]
         return {leg_id: report for leg_id, report in asked if report is not None}
-
-
-def _delay_after(attempts: int, retry_after: timedelta | None) -> timedelta:
-    asked = min(retry_after, _LONGEST_RETRY_AFTER) if retry_after is not None else None
-    roll = random.random()  # noqa: S311 spreads retries, guards nothing
-    return backoff(attempts, first=CHECK_AFTER, longest=_LONGEST_DELAY, asked=asked, roll=roll)

@@ -5,7 +5,6 @@ the provider's copy before it sends again (docs/decisions/0003-never-twice-never
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from server.messages.callbacks import apply_report, note_opt_out
 from server.messages.media.limits import MediaLimits, MediaProblem
 from server.messages.message import Message, given_up, opted_out, refused, unsendable
 from server.messages.messages import LANES, save
-from server.messages.retry import GIVE_UP_AFTER, RESOLVE_AFTER, delay_after
+from server.messages.retry import BACKOFF, GIVE_UP_AFTER, RESOLVE_AFTER
 from server.notifications import Notifications
 from server.providers.ports import (
     MessageReport,
@@ -256,8 +255,7 @@ class SendWorker:
         return await self._db.execute(queries.RENEW, parameters) == 1
 
     async def _postpone(self, message: Message, at_least: timedelta | None, *, in_doubt: bool) -> None:
-        roll = random.random()  # noqa: S311 spreads retries, guards nothing
-        delay = delay_after(attempts=message.attempts, retry_after=at_least, roll=roll)
+        delay = BACKOFF.delay(message.attempts, at_least)
         await self._db.execute(
             queries.POSTPONE,
             {"id": message.id, "attempts": message.attempts, "delay": delay, "in_doubt": in_doubt},

@@ -2,7 +2,7 @@
 
 A message to a number whose line type is not known, or was asked for too long ago, makes the number due here. What was
 known stays until the next lookup has answered. A number for which the provider has no answer after five attempts, some
-75 minutes, is let go, and the next message to it asks again.
+80 minutes, is let go, and the next message to it asks again.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from datetime import timedelta
 import structlog
 from psycopg.rows import class_row
 
-from server.background import Pace
+from server.background import Backoff, Pace
 from server.db import Database
 from server.providers.ports import LineTypeLookup, ProviderUnavailable
 
@@ -26,8 +26,7 @@ _AT_ONCE = 5
 LEASE = timedelta(seconds=60)
 
 ATTEMPTS = 5
-FIRST_DELAY = timedelta(minutes=5)
-LONGEST_DELAY = timedelta(hours=1)
+BACKOFF = Backoff(timedelta(minutes=5), timedelta(hours=1), longest_asked=timedelta(hours=1))
 
 # Of the row `l` of line_types: nothing is to be asked, or it is asked already.
 IS_KNOWN = "l.due_at IS NOT NULL OR l.looked_up_at > now() - interval '90 days'"
@@ -107,7 +106,7 @@ class LineTypeWorker:
             if claim.attempts >= ATTEMPTS:
                 await self._record(_LET_GO, claim)
                 return "let_go"
-            await self._record(_POSTPONE, claim, delay=delay_after(claim.attempts, failure.retry_after))
+            await self._record(_POSTPONE, claim, delay=BACKOFF.delay(claim.attempts, failure.retry_after))
             return "unavailable"
         await self._record(_RECORD, claim, line_type=line_type)
         return "not_known" if line_type is None else line_type
@@ -115,10 +114,3 @@ class LineTypeWorker:
     async def _record(self, statement: str, claim: _Claim, **more: object) -> None:
         claimed = {"phone_number": claim.phone_number, "attempts": claim.attempts}
         await self._db.execute(statement, {**claimed, **more})
-
-
-def delay_after(attempts: int, retry_after: timedelta | None) -> timedelta:
-    """How long to wait after so many attempts (1 or more): doubling from 5 min to 1 h, or what the provider asks for up
-    to that."""
-    doubled = FIRST_DELAY * (1 << min(attempts - 1, 10))
-    return min(max(doubled, retry_after or timedelta(0)), LONGEST_DELAY)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.db import Database
 from server.encryption import Cipher
-from server.leases import GIVE_UP_AFTER, LEASE, delay_after, renewed
+from server.leases import BACKOFF, GIVE_UP_AFTER, LEASE, renewed
 from server.notifications import Notifications
 from server.providers.ports import MediaRefused, ProviderUnavailable
 from server.providers.video_ports import RecordingFetcher
@@ -118,12 +118,12 @@ class RecordingWorker:
             # So long is a download token good for.
             if datetime.now(UTC) - claim.provider_status_at > GIVE_UP_AFTER:
                 return await self._fail(claim, "The recording could not be fetched within 24 hours.")
-            await self._postpone(claim, delay_after(claim.attempts, failure.retry_after))
+            await self._postpone(claim, BACKOFF.delay(claim.attempts, failure.retry_after))
             return "unavailable"
         except StorageFailed as failure:
             # However long that takes: it is no fault of the file's.
             log.warning("recording.storage_failed", recording_id=claim.id, error=str(failure))
-            await self._postpone(claim, delay_after(claim.attempts))
+            await self._postpone(claim, BACKOFF.delay(claim.attempts))
             return "storage_failed"
         change = partial(_settle, claim=claim, internal_status=STORED, storage_key=key, error_description=None)
         await change_call(

@@ -21,7 +21,6 @@ from server.messages.message import (
     refused,
     reported,
 )
-from server.messages.retry import FIRST_DELAY, LONGEST_DELAY, LONGEST_RETRY_AFTER, delay_after
 from server.providers.ports import MessageReport, MessageStatus, ProviderError
 from server.providers.twilio import statuses
 
@@ -263,28 +262,3 @@ def test_only_a_waiting_message_is_cancellable(over: dict[str, object]) -> None:
     waiting: dict[str, object] = {"attempts": 0, "internal_status": "pending", "scheduled_at": START}
 
     assert not is_cancellable(a_message(**{**waiting, **over}))
-
-
-ROLLS = st.floats(min_value=0, max_value=1)
-RETRY_AFTERS = st.none() | st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=999))
-
-
-@given(attempts=st.integers(min_value=1, max_value=10**9), retry_after=RETRY_AFTERS, roll=ROLLS)
-def test_delay_is_within_its_bounds(attempts: int, retry_after: timedelta | None, roll: float) -> None:
-    delay = delay_after(attempts=attempts, retry_after=retry_after, roll=roll)
-
-    assert FIRST_DELAY <= delay <= max(LONGEST_DELAY, LONGEST_RETRY_AFTER) * 1.2
-    assert delay >= min(retry_after or timedelta(0), LONGEST_RETRY_AFTER)
-
-
-@given(attempts=st.integers(min_value=1, max_value=40), retry_after=RETRY_AFTERS, roll=ROLLS)
-def test_delay_never_shrinks_with_the_attempts(attempts: int, retry_after: timedelta | None, roll: float) -> None:
-    delays = [delay_after(attempts=n, retry_after=retry_after, roll=roll) for n in (attempts, attempts + 1)]
-
-    assert delays[0] <= delays[1]
-
-
-def test_delays_double_to_five_minutes() -> None:
-    delays = [delay_after(attempts=n, retry_after=None, roll=0) // timedelta(seconds=1) for n in range(1, 12)]
-
-    assert delays == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]

@@ -6,7 +6,6 @@ have that done while this one's request is still on its way, and arrives later: 
 """
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ import structlog
 from psycopg.rows import class_row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.background import backoff, seen_through
+from server.background import Backoff, seen_through
 from server.calls.events import change_call
 from server.calls.legs import apply_report
 from server.calls.tables import CallLegRow, CallRow
@@ -30,9 +29,7 @@ log = structlog.get_logger()
 # Longer than a request to the provider may take, and the question after it.
 LEASE = timedelta(minutes=1)
 
-_FIRST_DELAY = timedelta(seconds=1)
-_LONGEST_DELAY = timedelta(minutes=1)
-_LONGEST_RETRY_AFTER = timedelta(minutes=5)
+_BACKOFF = Backoff(timedelta(seconds=1), timedelta(minutes=1), longest_asked=timedelta(minutes=5))
 
 _AT_ONCE = 16
 
@@ -147,8 +144,6 @@ class ControlWorker:
 
     async def _later(self, claim: _Claim, outcome: str, at_least: timedelta | None = None) -> str:
         """Try again, for as long as the leg lasts: when it is over, nothing is due any more."""
-        roll = random.random()  # noqa: S311 spreads retries, guards nothing
-        asked = min(at_least, _LONGEST_RETRY_AFTER) if at_least is not None else None
-        delay = backoff(claim.control_attempts, first=_FIRST_DELAY, longest=_LONGEST_DELAY, asked=asked, roll=roll)
+        delay = _BACKOFF.delay(claim.control_attempts, at_least)
         await self._db.execute(_POSTPONE, {"id": claim.id, "control_at": claim.control_at, "delay": delay})
         return outcome

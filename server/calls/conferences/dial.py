@@ -7,7 +7,6 @@ other leg's is then this one's.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from psycopg.rows import class_row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.background import backoff, seen_through
+from server.background import Backoff, seen_through
 from server.calls import legs
 from server.calls.events import change_call
 from server.calls.opt_outs import RecipientOptedOutOfCalls, is_opted_out
@@ -45,8 +44,7 @@ GIVE_UP_AFTER = timedelta(minutes=5)
 # An outcome is looked for no sooner than any call to the provider that is still under way could end.
 RESOLVE_AFTER = timedelta(seconds=30)
 
-_FIRST_DELAY = timedelta(seconds=1)
-_LONGEST_DELAY = timedelta(seconds=30)
+_BACKOFF = Backoff(timedelta(seconds=1), timedelta(seconds=30), longest_asked=GIVE_UP_AFTER)
 
 _RING_FOR = timedelta(seconds=30)
 
@@ -304,9 +302,7 @@ class DialWorker:
         return await self._db.execute(_RENEW, parameters) == 1
 
     async def _postpone(self, claim: _Claim, at_least: timedelta | None, *, in_doubt: bool) -> None:
-        roll = random.random()  # noqa: S311 spreads retries, guards nothing
-        asked = min(at_least, GIVE_UP_AFTER) if at_least is not None else None
-        delay = backoff(claim.dial_attempts, first=_FIRST_DELAY, longest=_LONGEST_DELAY, asked=asked, roll=roll)
+        delay = _BACKOFF.delay(claim.dial_attempts, at_least)
         await self._db.execute(
             _POSTPONE, {"id": claim.id, "attempts": claim.dial_attempts, "delay": delay, "in_doubt": in_doubt}
         )

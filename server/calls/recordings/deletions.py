@@ -7,7 +7,7 @@ import structlog
 from psycopg.rows import class_row
 
 from server.db import Database
-from server.leases import delay_after
+from server.leases import BACKOFF
 from server.providers.ports import ProviderRejected, ProviderUnavailable
 from server.providers.voice_ports import VoiceCalls
 
@@ -68,7 +68,7 @@ class DeletionWorker:
         try:
             await self._voice.delete_recording(claim.recording_sid)
         except ProviderUnavailable as failure:
-            await self._db.execute(_POSTPONE, {**mine, "delay": delay_after(claim.attempts, failure.retry_after)})
+            await self._db.execute(_POSTPONE, {**mine, "delay": BACKOFF.delay(claim.attempts, failure.retry_after)})
             return "unavailable"
         except ProviderRejected as refusal:
             log.warning("call_recording.not_deleted", recording_id=claim.id, error=str(refusal))

@@ -23,7 +23,7 @@ from server.calls.events import change_call
 from server.calls.recordings.worker import CONTENT_TYPE
 from server.calls.tables import CallRecordingRow, CallRow, TranscriptRow
 from server.db import Database
-from server.leases import LEASE, delay_after, is_hopeless, renewed
+from server.leases import BACKOFF, LEASE, is_hopeless, renewed
 from server.notifications import Notifications
 from server.providers.ports import ProviderOutcomeUnknown, ProviderUnavailable
 from server.providers.transcription_ports import (
@@ -149,10 +149,10 @@ class TranscriptWorker:
         except StorageFailed as failure:
             # However long that takes: it is no fault of the recording's.
             log.warning("transcript.storage_failed", transcript_id=claim.id, error=str(failure))
-            await self._postpone(claim, delay_after(claim.attempts))
+            await self._postpone(claim, BACKOFF.delay(claim.attempts))
             return "storage_failed"
         except ProviderUnavailable as failure:
-            return await self._wait(claim, delay_after(claim.attempts, failure.retry_after), "unavailable")
+            return await self._wait(claim, BACKOFF.delay(claim.attempts, failure.retry_after), "unavailable")
         except ProviderOutcomeUnknown:
             # Each submission is paid for: the callback of one that was taken is waited for.
             return await self._wait(claim, CHECK_AFTER, "outcome_unknown")

@@ -18,7 +18,7 @@ from server.calls.events import change_call
 from server.calls.recordings.wav import MAX_BYTES, NotKept, Truncated, WavCheck, checked
 from server.calls.tables import CallRecordingRow, CallRow, TranscriptRow
 from server.db import Database
-from server.leases import LEASE, delay_after, is_hopeless, renewed
+from server.leases import BACKOFF, LEASE, is_hopeless, renewed
 from server.notifications import Channel, Notifications
 from server.providers.ports import MediaRefused, ProviderUnavailable
 from server.providers.voice_ports import CallRecordingFetcher
@@ -132,7 +132,7 @@ class RecordingWorker:
         except StorageFailed as failure:
             # However long that takes: it is no fault of the recording's.
             log.warning("call_recording.storage_failed", recording_id=claim.id, error=str(failure))
-            await self._postpone(claim, delay_after(claim.attempts))
+            await self._postpone(claim, BACKOFF.delay(claim.attempts))
             return "storage_failed"
         stored = _Stored(key, check.duration, check.channels)
         change = partial(_record_stored, claim=claim, stored=stored, delete=self._delete_provider_copies)
@@ -145,7 +145,7 @@ class RecordingWorker:
     async def _retry(self, claim: _Claim, outcome: str, retry_after: timedelta | None) -> str:
         if is_hopeless(claim.attempts, since=claim.created_at, now=datetime.now(UTC)):
             return await self._fail(claim, "The recording could not be fetched within 24 hours.")
-        await self._postpone(claim, delay_after(claim.attempts, retry_after))
+        await self._postpone(claim, BACKOFF.delay(claim.attempts, retry_after))
         return outcome
 
     async def _fail(self, claim: _Claim, error_description: str) -> str:

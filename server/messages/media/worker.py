@@ -4,7 +4,6 @@ A file is stored before it is recorded: a crash between the two leaves a file th
 """
 
 import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ from server.messages.media.types import MAX_BYTES, proven_type
 from server.messages.media.urls import message_with_media
 from server.messages.message import Message
 from server.messages.messages import TRIES, TooManyChanges, event_parameters
-from server.messages.retry import GIVE_UP_AFTER, delay_after
+from server.messages.retry import BACKOFF, GIVE_UP_AFTER
 from server.notifications import Channel, Notifications
 from server.providers.ports import Media, MediaFetcher, MediaRefused, ProviderUnavailable
 from server.storage import Storage, StorageFailed, new_key
@@ -143,8 +142,7 @@ class MediaWorker:
         return await self._settle(claim, file), reason
 
     async def _postpone(self, claim: Claim, *, retry_after: timedelta | None) -> None:
-        roll = random.random()  # noqa: S311 spreads retries, guards nothing
-        delay = delay_after(attempts=claim.attempts, retry_after=retry_after, roll=roll)
+        delay = BACKOFF.delay(claim.attempts, retry_after)
         parameters = {"id": claim.id, "attempts": claim.attempts, "delay": delay}
         await self._db.execute(queries.POSTPONE, parameters)
 
