@@ -193,11 +193,11 @@ class DialWorker:
             if not claim.is_too_late and not await self._renew(claim):
                 return "settled_meanwhile"
         if claim.is_too_late:
-            return await asyncio.shield(self._let_be(claim, error_code=_GAVE_UP, error_description=_NOT_TAKEN))
+            return await self._let_be(claim, error_code=_GAVE_UP, error_description=_NOT_TAKEN)
         # They may have said so since the conference was created, in which the moderator alone is ours.
         if claim.kind == "contact" and await self._has_opted_out(claim):
             reason = RecipientOptedOutOfCalls.reason
-            await asyncio.shield(self._let_be(claim, error_code=reason, error_description=_OPTED_OUT))
+            await self._let_be(claim, error_code=reason, error_description=_OPTED_OUT)
             return "opted_out"
         if self._clock() - leased_at > (LEASE - _CALL_AT_MOST).total_seconds():
             return "too_late_in_lease"
@@ -205,17 +205,15 @@ class DialWorker:
             report = await self._voice.dial(call)
         except ProviderRejected as failure:
             error = failure.error
-            await asyncio.shield(
-                self._let_be(claim, error_code=error.code, error_description=legs.describe(error), is_certain=True)
-            )
+            await self._let_be(claim, error_code=error.code, error_description=legs.describe(error), is_certain=True)
             return f"rejected_{error.code}"
         except ProviderUnavailable as failure:
-            await asyncio.shield(self._postpone(claim, failure.retry_after, in_doubt=False))
+            await self._postpone(claim, failure.retry_after, in_doubt=False)
             return "unavailable"
         except ProviderOutcomeUnknown:
-            await asyncio.shield(self._postpone(claim, RESOLVE_AFTER, in_doubt=True))
+            await self._postpone(claim, RESOLVE_AFTER, in_doubt=True)
             return "unknown"
-        return await asyncio.shield(self._record_answer(claim, report))
+        return await self._record_answer(claim, report)
 
     async def _has_opted_out(self, claim: _Claim) -> bool:
         async with self._db.begin() as tx:
@@ -235,7 +233,7 @@ class DialWorker:
     async def _adopt(self, claim: _Claim, copies: list[LegReport]) -> bool:
         """Record the call that an earlier claim made; False where there is none that is not another leg's."""
         for copy in copies:
-            if await asyncio.shield(self._record(claim, copy)):
+            if await self._record(claim, copy):
                 return True
         return False
 
@@ -270,10 +268,8 @@ class DialWorker:
     async def _still_in_doubt(self, claim: _Claim, retry_after: timedelta | None) -> str:
         """Not knowing whether there is a call, nobody dials; and not for ever."""
         if datetime.now(UTC) - claim.due_since > GIVE_UP_AFTER:
-            return await asyncio.shield(
-                self._let_be(claim, error_code=legs.NOT_COMPLETED, error_description=_NEVER_HEARD_OF)
-            )
-        await asyncio.shield(self._postpone(claim, retry_after, in_doubt=True))
+            return await self._let_be(claim, error_code=legs.NOT_COMPLETED, error_description=_NEVER_HEARD_OF)
+        await self._postpone(claim, retry_after, in_doubt=True)
         return "still_in_doubt"
 
     async def _let_be(self, claim: _Claim, *, error_code: str, error_description: str, is_certain: bool = False) -> str:
