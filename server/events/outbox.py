@@ -5,14 +5,23 @@ from uuid import UUID, uuid4
 
 from commonservices.v1 import event_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.db import Parameters
+from server.db import Parameters, driver_connection
 
 _COLUMNS = "event_id, bearer_id, type, resource_uuid, sequence, callback_url, occurred_at, payload"
 _VALUES = (
     "%(event_id)s, %(event_bearer_id)s, %(event_type)s, %(event_resource_uuid)s, %(event_sequence)s, "
     "%(event_callback_url)s, %(event_occurred_at)s, %(event_payload)s"
 )
+
+_APPEND = f"INSERT INTO events ({_COLUMNS}) VALUES ({_VALUES})"
+
+
+async def append(tx: AsyncSession, event: pb.Event, *, callback_url: str | None) -> None:
+    """Append an event of a change that the transaction has made and flushed. Whoever ends it wakes Channel.OUTBOX."""
+    connection = await driver_connection(tx)
+    await connection.execute(_APPEND.encode(), parameters(event, callback_url=callback_url))
 
 
 def append_from(source: str) -> str:

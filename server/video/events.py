@@ -1,20 +1,17 @@
-"""What is told of a video call: one event for each change of what the API shows of it.
+"""What is told of a video call: one event for each change of what the API shows of it."""
 
-The URLs of recordings are signed before the transaction, for a bucket's signature may need the network. Where a
-recording was stored in between there is none for it, and the change is made anew.
-"""
-
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from commonservices.v1 import video_call_pb2 as pb
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.db import Database, driver_connection
-from server.errors import Unavailable
+from server.conversations.tables import ConversationRow
+from server.db import Database
 from server.events import outbox
-from server.file_urls import file_urls
+from server.events.changes import Urls, change_and_tell
 from server.notifications import Channel, Notifications
 from server.storage import Storage
 from server.video import convert, queries
@@ -25,35 +22,25 @@ STATUS_UPDATE = "video_calls.video_call.status_update"
 # Changes rows of the call, which it is given locked; not its sequence and updated_at. It may be run again.
 Change = Callable[[AsyncSession, VideoCallRow], Awaitable[None]]
 
-_APPEND = outbox.append_from("video_calls WHERE id = %(video_call_id)s")
 
-# How often a change is made anew because a recording was stored between signing and locking.
-_TRIES = 10
+@dataclass(frozen=True)
+class _Told:
+    """A call with what else is told of it."""
+
+    row: VideoCallRow
+    conversation: ConversationRow | None
+    recordings: Sequence[VideoCallRecordingRow]
+
+    @property
+    def storage_keys(self) -> Iterable[str]:
+        return [recording.storage_key for recording in self.recordings if recording.storage_key is not None]
 
 
-class _StoredMeanwhile(Exception):
-    """A recording has no URL yet."""
-
-
-async def append_event(tx: AsyncSession, call: VideoCallRow, *, urls: Mapping[str, str], now: datetime) -> pb.VideoCall:
-    """Tell of the call as it is now, and answer what is told. The transaction made the call or holds its row; whoever
-    ends it wakes Channel.OUTBOX. `urls` has one for each recording that is stored."""
-    call.sequence += 1
-    call.updated_at = now
-    await tx.flush()
-    resource = await _resource(tx, call, urls)
-    event = outbox.new_event(
-        event_type=STATUS_UPDATE,
-        bearer_id=call.bearer_id,
-        resource_uuid=call.session_key,
-        sequence=call.sequence,
-        occurred_at=resource.updated_at,
-    )
-    event.video_call.CopyFrom(resource)
-    connection = await driver_connection(tx)
-    parameters = {**outbox.parameters(event, callback_url=call.callback_url), "video_call_id": call.id}
-    await connection.execute(_APPEND.encode(), parameters)
-    return resource
+async def append_created(
+    tx: AsyncSession, call: VideoCallRow, *, conversation: ConversationRow | None, now: datetime
+) -> None:
+    """Tell of a call that the transaction has made. Whoever ends it wakes Channel.OUTBOX."""
+    await _append(tx, _Told(call, conversation, ()), {}, now=now)
 
 
 async def change_call(
@@ -69,38 +56,44 @@ async def change_call(
 
     `new_keys` are storage keys that the change gives to recordings.
     """
-    new_urls = await file_urls(storage, new_keys)
-    for _ in range(_TRIES):
-        urls = {**await _stored_urls(db, storage, video_call_id), **new_urls}
-        try:
-            async with db.begin() as tx:
-                locked = select(VideoCallRow).where(VideoCallRow.id == video_call_id).with_for_update(key_share=True)
-                call = (await tx.scalars(locked)).one()
-                before = await _resource(tx, call, urls)
-                await change(tx, call)
-                await tx.flush()
-                await tx.refresh(call)
-                is_news = await _resource(tx, call, urls) != before
-                if is_news:
-                    await append_event(tx, call, urls=urls, now=datetime.now(UTC))
-        except _StoredMeanwhile:
-            continue
-        if is_news:
-            notifications.notify(Channel.OUTBOX)
-        return is_news
-    raise Unavailable("recordings keep being stored; try again")
+
+    async def hold(tx: AsyncSession) -> _Told:
+        locked = select(VideoCallRow).where(VideoCallRow.id == video_call_id).with_for_update(key_share=True)
+        call = (await tx.scalars(locked)).one()
+        return _Told(call, await queries.conversation_of(tx, call), await queries.recordings_of(tx, call.id))
+
+    async def make(tx: AsyncSession, held: _Told) -> _Told:
+        await change(tx, held.row)
+        # It may have added some.
+        return _Told(held.row, held.conversation, await queries.recordings_of(tx, held.row.id))
+
+    async def tell(tx: AsyncSession, call: _Told, urls: Urls) -> None:
+        await _append(tx, call, urls, now=datetime.now(UTC))
+
+    _call, is_news = await change_and_tell(
+        db, storage, hold=hold, change=make, show=_shown, tell=tell, new_keys=new_keys
+    )
+    if is_news:
+        notifications.notify(Channel.OUTBOX)
+    return is_news
 
 
-async def _stored_urls(db: Database, storage: Storage, video_call_id: int) -> dict[str, str]:
-    async with db.begin() as tx:
-        query = select(VideoCallRecordingRow.storage_key).where(VideoCallRecordingRow.video_call_id == video_call_id)
-        keys = (await tx.scalars(query)).all()
-    return await file_urls(storage, keys)
+async def _append(tx: AsyncSession, call: _Told, urls: Urls, *, now: datetime) -> None:
+    row = call.row
+    row.sequence += 1
+    row.updated_at = now
+    await tx.flush()
+    resource = _shown(call, urls)
+    event = outbox.new_event(
+        event_type=STATUS_UPDATE,
+        bearer_id=row.bearer_id,
+        resource_uuid=row.session_key,
+        sequence=row.sequence,
+        occurred_at=resource.updated_at,
+    )
+    event.video_call.CopyFrom(resource)
+    await outbox.append(tx, event, callback_url=row.callback_url)
 
 
-async def _resource(tx: AsyncSession, call: VideoCallRow, urls: Mapping[str, str]) -> pb.VideoCall:
-    recordings = await queries.recordings_of(tx, call.id)
-    if any(recording.storage_key is not None and recording.storage_key not in urls for recording in recordings):
-        raise _StoredMeanwhile
-    conversation = await queries.conversation_of(tx, call)
-    return convert.video_call_to_proto(call, conversation, recordings=recordings, urls=urls)
+def _shown(call: _Told, urls: Urls) -> pb.VideoCall:
+    return convert.video_call_to_proto(call.row, call.conversation, recordings=call.recordings, urls=urls)

@@ -16,7 +16,7 @@ from server.errors import AlreadyExists, FailedPrecondition, NotFound
 from server.validation import parse_uuid
 from server.video import queries
 from server.video.drafts import VideoCallDraft
-from server.video.events import append_event
+from server.video.events import append_created
 from server.video.participants import let_in
 from server.video.tables import VideoCallParticipantRow, VideoCallRecordingRow, VideoCallRow
 
@@ -97,7 +97,7 @@ async def create_video_call(tx: AsyncSession, *, caller: Caller, draft: VideoCal
             raise
         raise SessionNameTaken(draft.session_name) from error
     host = await let_in(tx, call=row, username=draft.host_username, is_host=True, now=now)
-    await append_event(tx, row, urls={}, now=now)
+    await append_created(tx, row, conversation=conversation, now=now)
     return VideoCall(row, conversation, recordings=(), participants=(host,))
 
 
