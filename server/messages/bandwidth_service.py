@@ -8,6 +8,7 @@ from commonservices.v1 import bandwidth_request_service_pb2_grpc
 from google.api import httpbody_pb2
 
 from server.db import Database
+from server.errors import FieldViolation, InvalidArgument
 from server.messages import callbacks, inbound
 from server.notifications import Notifications
 from server.providers.ports import MessageCallback, MessageEventsReader
@@ -38,11 +39,13 @@ class BandwidthRequestService(bandwidth_request_service_pb2_grpc.BandwidthReques
         self._unknown_sender_answer = unknown_sender_answer
 
     async def ReceiveBandwidthEvents(self, request: httpbody_pb2.HttpBody, context: Context) -> httpbody_pb2.HttpBody:
-        """Answers only when every event is kept: without a 2xx Bandwidth posts them all again."""
+        """Answers only when every event is kept: without a 2xx Bandwidth posts them all again. One that cannot be
+        read is named after the others are kept."""
         if self._reader is None:
             raise CallbackSignatureInvalid("no Bandwidth account is configured, so nothing can be from it")
         signed = signed_request(request, context, public_base_url=self._public_base_url, path=_PATH)
-        for event in read_callback(self._reader.read, signed):
+        read = read_callback(self._reader.read, signed)
+        for event in read.events:
             if isinstance(event, MessageCallback):
                 await callbacks.apply_callback(
                     self._db,
@@ -60,4 +63,6 @@ class BandwidthRequestService(bandwidth_request_service_pb2_grpc.BandwidthReques
                     unknown_sender_answer=self._unknown_sender_answer,
                     now=datetime.now(UTC),
                 )
+        if read.faults:
+            raise InvalidArgument([FieldViolation("body", fault) for fault in read.faults])
         return httpbody_pb2.HttpBody(content_type="application/json", data=b"{}")

@@ -201,11 +201,20 @@ class InboundMessageReader(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class MessageEvents:
+    """What a callback tells, in its order, and what is wrong with those events that are not to be read."""
+
+    events: Sequence[MessageCallback | InboundMessage]
+    faults: Sequence[str]
+
+
 class MessageEventsReader(Protocol):
     """Proves and reads callbacks of a provider that tells several things in one."""
 
-    def read(self, request: SignedRequest) -> list[MessageCallback | InboundMessage]:
-        """Verify the request, then parse, in the order told. Raises SignatureInvalid or CallbackMalformed."""
+    def read(self, request: SignedRequest) -> MessageEvents:
+        """Verify the request, then parse. Raises CredentialsMissing, SignatureInvalid, or CallbackMalformed where there
+        are no events in it at all."""
         ...
 
 

@@ -340,14 +340,18 @@ async def test_other_credentials_are_refused(live: Live, client: Client, db: Dat
     assert await count(db, "message_callbacks") == 0
 
 
-async def test_what_is_malformed_is_named_and_nothing_is_kept(live: Live, client: Client, db: Database) -> None:
+async def test_what_is_malformed_is_named_and_all_else_is_kept(live: Live, client: Client, db: Database) -> None:
     message = await create_message(client, sender_number=NUMBER)
+    malformed = {"type": "message-received"}
+    posted = [malformed, event("message-sent", message), 5, event("message-delivered", message)]
 
-    status, body, _ = await live.post([event("message-sent", message), {"type": "message-received"}])
+    answers = [await live.post(posted) for _ in range(2)]
 
-    assert (status, body["error"]["reason"]) == (400, "INVALID_ARGUMENT")
-    assert body["error"]["message"] == "body: event 1: message is not a JSON object"
-    assert await count(db, "message_callbacks") == 0
+    told = "body: event 0: message is not a JSON object; body: event 2 is not a JSON object"
+    assert [(status, body["error"]["reason"], body["error"]["message"]) for status, body, _ in answers] == [
+        (400, "INVALID_ARGUMENT", told)
+    ] * 2
+    assert (await row_of(db, message)).internal_status == "delivered"
 
 
 async def test_without_an_account_nothing_is_from_it(channel: grpc.aio.Channel, db: Database) -> None:

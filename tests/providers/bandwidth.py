@@ -50,7 +50,9 @@ async def next_event(receiver: Receiver) -> MessageCallback | InboundMessage:
     """The next callback's one event, verified and read as our server would."""
     received = await next_post(receiver)
     reader = BandwidthEventsReader(username=CALLBACK_USERNAME, password=CALLBACK_PASSWORD)
-    (event,) = reader.read(SignedRequest(url=received.url, body=received.body, headers=received.headers))
+    read = reader.read(SignedRequest(url=received.url, body=received.body, headers=received.headers))
+    assert not read.faults
+    (event,) = read.events
     return event
 
 

@@ -1,6 +1,7 @@
 import json
 import sys
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from server.providers.ports import (
     InboundMedia,
     InboundMessage,
     MessageCallback,
+    MessageEvents,
     MessageReport,
     MessageStatus,
     ProviderError,
@@ -34,10 +36,16 @@ def basic(username: str, password: str) -> str:
 AUTHORIZED = {"Authorization": basic("callbacks", "pass:wörd"), "Content-Type": "application/json; charset=utf-8"}
 
 
-def read(body: object, headers: dict[str, str] | None = None) -> list[MessageCallback | InboundMessage]:
+def read_all(body: object, headers: dict[str, str] | None = None) -> MessageEvents:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     url = "https://api.example/webhooks/bandwidth/messages_updates"
     return READER.read(SignedRequest(url=url, body=data, headers=AUTHORIZED if headers is None else headers))
+
+
+def read(body: object, headers: dict[str, str] | None = None) -> Sequence[MessageCallback | InboundMessage]:
+    found = read_all(body, headers)
+    assert found.faults == []
+    return found.events
 
 
 def outbound(event_type: str = "message-delivered", **over: Any) -> dict[str, Any]:
@@ -125,10 +133,11 @@ def test_each_event_is_kept_alone_and_can_be(wrapped: bool) -> None:
 
 
 def test_event_is_read_and_kept_at_whatever_depth_or_refused() -> None:
-    refused = set()
+    refused: set[str] = set()
     for depth in range(1, sys.getrecursionlimit()):
+        body = b"[" + json.dumps(outbound()).encode()[:-1] + b', "deep": ' + b"[" * depth + b"]" * depth + b"}]"
         try:
-            read(b"[" + json.dumps(outbound()).encode()[:-1] + b', "deep": ' + b"[" * depth + b"]" * depth + b"}]")
+            refused.update(read_all(body).faults)
         except CallbackMalformed as error:
             refused.add(str(error))
     assert "the body is not JSON" in refused
@@ -260,6 +269,18 @@ def test_scheme_and_header_are_read_in_any_case(scheme: str) -> None:
         (b"[" * 100_000, "the body is not JSON"),
         (b"7", "the body is neither a JSON array nor an object with one as _json"),
         (b'{"_json": {}}', "the body is neither a JSON array nor an object with one as _json"),
+    ],
+)
+def test_body_that_has_no_events_is_refused(body: bytes, said: str) -> None:
+    with pytest.raises(CallbackMalformed) as malformed:
+        read_all(body)
+
+    assert str(malformed.value) == said
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
         ([7], "event 0 is not a JSON object"),
         ([outbound(), {}], "event 1: missing: type"),
         ([outbound(type=7)], "event 0: type is not text"),
@@ -278,8 +299,8 @@ def test_scheme_and_header_are_read_in_any_case(scheme: str) -> None:
         ([received() | {"message": None}], "event 0: message is not a JSON object"),
     ],
 )
-def test_what_is_malformed_is_named(body: object, said: str) -> None:
-    with pytest.raises(CallbackMalformed) as malformed:
-        read(body)
+def test_event_that_is_malformed_is_named_and_the_others_are_read(body: list[object], said: str) -> None:
+    found = read_all([*body, outbound(), 7])
 
-    assert str(malformed.value) == said
+    assert found.faults == [said, f"event {len(body) + 1} is not a JSON object"]
+    assert found.events == read([*body[:-1], outbound()])

@@ -17,6 +17,7 @@ from server.providers.ports import (
     InboundMedia,
     InboundMessage,
     MessageCallback,
+    MessageEvents,
     SignatureInvalid,
     SignedRequest,
 )
@@ -38,7 +39,7 @@ class BandwidthEventsReader:
     def __init__(self, *, username: str, password: str) -> None:
         self._expected = f"{username}:{password}".encode()
 
-    def read(self, request: SignedRequest) -> list[MessageCallback | InboundMessage]:
+    def read(self, request: SignedRequest) -> MessageEvents:
         """Verify, then parse. Raises CredentialsMissing as Bandwidth's first try, which comes without, wants it."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         authorization = headers.get("authorization")
@@ -46,7 +47,17 @@ class BandwidthEventsReader:
             raise CredentialsMissing("no Authorization")
         if not compare_digest(_credentials(authorization), self._expected):
             raise SignatureInvalid("the basic authentication is not ours")
-        return [read for event in _events(request.body) if (read := event.read()) is not None]
+        events: list[MessageCallback | InboundMessage] = []
+        faults = []
+        for place, fields in enumerate(_array(request.body)):
+            try:
+                event = _Event(place, fields).read()
+            except CallbackMalformed as fault:
+                faults.append(str(fault))
+                continue
+            if event is not None:
+                events.append(event)
+        return MessageEvents(events, faults)
 
 
 class _Event:
@@ -130,7 +141,7 @@ class _Event:
         return value
 
 
-def _events(body: bytes) -> Sequence[_Event]:
+def _array(body: bytes) -> Sequence[object]:
     """The bare array that Bandwidth posts, or the same under `_json`, as Rails hands arrays on."""
     try:
         parsed = json.loads(body.decode())
@@ -139,7 +150,7 @@ def _events(body: bytes) -> Sequence[_Event]:
     events = parsed.get("_json") if isinstance(parsed, dict) else parsed
     if not isinstance(events, list):
         raise CallbackMalformed("the body is neither a JSON array nor an object with one as _json")
-    return [_Event(place, event) for place, event in enumerate(events)]
+    return events
 
 
 def _uuid(tag: object) -> UUID | None:
