@@ -148,9 +148,13 @@ async def refused(call: Awaitable[object]) -> Refusal:
     return refusal(caught.value)
 
 
-async def until_refused(call: Callable[[], Awaitable[object]], reason: str, *, seconds: float = 1) -> None:
-    """Call until it is refused for this reason."""
-    async with asyncio.timeout(seconds):
+# Time enough for a notification, and less than a process remembers a key without one.
+SOON_SECONDS = 8.0
+
+
+async def until_refused(call: Callable[[], Awaitable[object]], reason: str) -> None:
+    """Call until it is refused for this reason, sooner than it would be had nobody said so."""
+    async with asyncio.timeout(SOON_SECONDS):
         while True:
             try:
                 await call()
