@@ -159,7 +159,7 @@ class Server:
 
     async def subscribers(self, count: int) -> None:
         """Wait until there are that many subscribers."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.feed.subscribers != count:
                 self.feed.changed.clear()
                 await self.feed.changed.wait()
@@ -172,7 +172,8 @@ class Subscription:
         self.call = server.stub().StreamEvents(request, metadata=credentials(token))
 
     async def response(self) -> pb.StreamEventsResponse:
-        async with asyncio.timeout(10):
+        # Sooner than a heartbeat that nobody asked for.
+        async with asyncio.timeout(20):
             response = await self.call.read()
         assert isinstance(response, pb.StreamEventsResponse), "the stream has ended"
         return response
@@ -218,7 +219,7 @@ async def serving(
     heard = asyncio.Event()
     notifications.on_connect(heard.set)
     background = [asyncio.create_task(notifications.run()), asyncio.create_task(feed.run())]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await heard.wait()
     try:
         yield running
