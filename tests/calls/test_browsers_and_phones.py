@@ -83,7 +83,7 @@ class System:
 
     async def over(self, sid: str) -> list[str]:
         """What was said to whoever is on the phone, once their call is over."""
-        async with asyncio.timeout(PATIENCE * 4):
+        async with asyncio.timeout(PATIENCE):
             while (call := await self.sandbox.control("GET", f"calls/{sid}"))["ended"] is None:
                 pass
         return [heard["text"] for heard in call["heard"] if heard["kind"] == "say"]
@@ -91,13 +91,13 @@ class System:
     async def until_rings(self, identity: str) -> None:
         """Until a browser rings."""
         path = f"calls?phone=client:{identity}&status=ringing"
-        async with asyncio.timeout(PATIENCE * 4):
+        async with asyncio.timeout(PATIENCE):
             while not (await self.sandbox.control("GET", path))["calls"]:
                 pass
 
     async def until(self, holds: Callable[[Any], object]) -> Any:
         """The only call there is, once it is so."""
-        async with asyncio.timeout(PATIENCE * 4):
+        async with asyncio.timeout(PATIENCE):
             while not (uuids := await self._uuids()) or not holds(shown := await self.rest("GET", f"calls/{uuids[0]}")):
                 pass
         assert len(uuids) == 1

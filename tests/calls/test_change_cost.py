@@ -109,7 +109,7 @@ async def test_workers_are_woken_for_legs_that_are_to_be_changed_alone(conferenc
     running = asyncio.create_task(notifications.run())
     moderator, *_ = await conference.legs()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await connected.wait()
             legs.clear()
             marker.clear()

@@ -70,10 +70,10 @@ async def test_who_waits_for_a_contact_holds_no_conversation(
     async with db.begin() as tx:
         await participants.lock_contacts(tx, contact)
         acting = asyncio.create_task(act(client, twilio, db))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await is_waiting():  # noqa: ASYNC110 only PostgreSQL knows
                 await asyncio.sleep(0.01)
         # It would raise.
         await tx.scalar(select(ConversationRow).with_for_update(key_share=True, nowait=True))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await acting

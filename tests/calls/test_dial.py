@@ -424,7 +424,7 @@ async def test_leg_is_not_claimed_while_its_call_is_being_ended(conference: Conf
     async def end(tx: AsyncSession, call: CallRow) -> None:
         nonlocal worked
         await conference_calls.cancel(conference.call.uuid, now=datetime.now(UTC))(tx, call)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             worked = await dialler(parts, conference.phones).step()
 
     call_id = (await conference.row()).id
@@ -453,7 +453,7 @@ async def test_create_wakes_the_worker(client: Client, parts: CallParts, databas
     woken = notifications.wake(Channel.CALL_LEGS)
     listening = asyncio.create_task(notifications.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await woken.wait()
             woken.clear()
             await create(client)

@@ -53,7 +53,7 @@ async def test_end_that_is_told_while_the_call_is_being_made_waits_for_it(
     url = f"{PUBLIC_BASE_URL}{CALLS_PATH}/participant_status_changes"
 
     async def until_waiting(expected: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await db.fetch_one(_WAITING, {}, scalar_row) != expected:  # noqa: ASYNC110 only PostgreSQL knows
                 await asyncio.sleep(0.01)
 

@@ -47,7 +47,7 @@ async def test_call_that_is_being_changed_holds_nobody_up(parts: CallParts, db: 
     phones = phones_with(call.reported("completed"))
     await make_due(db)
 
-    async with asyncio.timeout(20), db.begin() as tx:
+    async with asyncio.timeout(30), db.begin() as tx:
         await tx.get_one(CallRow, call.call.id, with_for_update=True)
         assert not await finder(parts, phones).step()
 
@@ -64,7 +64,7 @@ async def test_who_fetches_recordings_is_woken(
     notifications.on_connect(connected.set)
     running = [asyncio.create_task(each.run()) for each in (notifications, parts.notifications)]
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await connected.wait()
             heard.clear()
 

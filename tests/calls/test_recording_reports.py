@@ -333,7 +333,7 @@ async def test_workers_are_woken(parts: CallParts, db: Database, client: Client,
     notifications.listen(Channel.CALL_RECORDINGS, lambda _payload: heard.set())
     notifications.on_connect(connected.set)
     running = [asyncio.create_task(each.run()) for each in (notifications, parts.notifications)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await connected.wait()
 
         await update_recording(parts, report(call))

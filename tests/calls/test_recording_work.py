@@ -51,7 +51,7 @@ async def working(
     notifications.on_connect(connected.set)
     running = [asyncio.create_task(loop()) for loop in (*loops, notifications.run, parts.notifications.run)]
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await connected.wait()
         yield
     finally:

@@ -736,7 +736,7 @@ async def test_transcribers_are_woken(
     notifications.listen(Channel.TRANSCRIPTS, lambda _payload: heard.set())
     notifications.on_connect(connected.set)
     running = [asyncio.create_task(each.run()) for each in (notifications, parts.notifications)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await connected.wait()
 
         await make_worker().step()

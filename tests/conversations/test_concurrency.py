@@ -71,7 +71,7 @@ async def pairing_in_hand(
 
 async def until_waiting(db: Database, task: "asyncio.Task[object]") -> None:
     """Until the call waits for a lock."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await db.fetch_one(_WAITING, {}, scalar_row) != 1:
             assert not task.done()
 

@@ -106,7 +106,7 @@ async def test_one_relay_works_at_a_time(database_url: str, db: Database, bearer
     async with db.connection() as connection:
         await append(connection, an_event(bearer_id))
     first = asyncio.create_task(relay_for(database_url, db, fan_out).run_once())
-    await asyncio.wait_for(at_work.wait(), 10)
+    await asyncio.wait_for(at_work.wait(), 30)
 
     assert await relay_for(database_url, db).run_once() == 0
 
@@ -192,7 +192,7 @@ async def test_killed_relay_leaves_no_gap_and_no_half_done_event(
     assert await asyncio.wait_for(process.stdout.readline(), 30) == b"at work\n"
     process.kill()
     await process.wait()
-    async with asyncio.timeout(10), db.connection() as connection:
+    async with asyncio.timeout(30), db.connection() as connection:
         await connection.execute(_WAIT_FOR_THE_LOCK)
     await relay_for(database_url, db).run_once()
 
@@ -214,7 +214,7 @@ async def test_running_relay_is_woken_by_a_notification(database_url: str, db: D
         running = [tasks.create_task(notifications.run()), tasks.create_task(relay.run())]
         async with db.connection() as connection:
             await append(connection, an_event(bearer_id))
-        await asyncio.wait_for(relayed.wait(), 10)
+        await asyncio.wait_for(relayed.wait(), 30)
         for task in running:
             task.cancel()
 

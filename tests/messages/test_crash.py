@@ -251,7 +251,7 @@ async def running_worker(
     try:
         yield stop
         stop.set()
-        await asyncio.wait_for(working, 20)
+        await asyncio.wait_for(working, 30)
     finally:
         for task in (listening, working):
             task.cancel()

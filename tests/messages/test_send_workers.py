@@ -144,7 +144,7 @@ async def test_running_worker_keeps_its_limit_and_stops_cleanly(
     stop.set()
     while slow.waiting:
         slow.let_one_go()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
 
     sent = [m for m in await rows(db) if m.message_sid is not None]
     assert slow.most_at_once == 3
@@ -166,7 +166,7 @@ async def test_running_worker_is_woken_by_each_create(
         slow.let_one_go()
     took = asyncio.get_running_loop().time() - began
     stop.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
 
     assert took < 5  # a poll a second would take ten
 
@@ -191,7 +191,7 @@ async def test_worker_outlives_a_failing_claim(
     await until(lambda: slow.has_waiting(1))
     slow.let_one_go()
     stop.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
 
     assert await count(db, "messages WHERE message_sid IS NOT NULL") == 1
 
@@ -220,7 +220,7 @@ async def test_high_priority_does_not_wait_behind_bulk(
     stop.set()
     while slow.waiting:
         slow.let_one_go()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
 
 
 async def test_worker_of_the_default_lane_leaves_the_high_one_alone(

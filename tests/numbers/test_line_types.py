@@ -298,7 +298,7 @@ async def test_claim_passes_over_what_another_worker_is_claiming(
     async with db.connection() as connection, connection.transaction():
         await connection.execute("UPDATE line_types SET attempts = attempts")
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert not await a_worker(db, lookup).step()
 
     assert await asked(sandbox) == []

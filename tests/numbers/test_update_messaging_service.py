@@ -294,7 +294,7 @@ async def test_one_of_many_who_want_a_name_at_once_gets_it(admin: Client) -> Non
 async def test_change_does_not_wait_for_a_message_of_the_service(
     admin: Client, db: Database, service: messaging_service_pb2.MessagingService
 ) -> None:
-    async with db.connection() as connection, connection.transaction(), asyncio.timeout(10):
+    async with db.connection() as connection, connection.transaction(), asyncio.timeout(30):
         # As the foreign keys of new rows do until their commit.
         await connection.execute("SELECT FROM messaging_services FOR KEY SHARE")
         changed = await update(admin, service.uuid, is_k12_pool=True, twilio_numbers=taken_out(FIRST))

@@ -29,7 +29,7 @@ from server.providers.twilio.callback import TwilioMessageCallbackReader
 
 ACCOUNT_SID = "AC" + "1" * 32
 AUTH_TOKEN = "the-auth-token"
-PATIENCE = 5
+PATIENCE = 30
 
 
 def twilio_account(api_base_url: str | None = None, *, auth_token: str = AUTH_TOKEN) -> TwilioAccount:

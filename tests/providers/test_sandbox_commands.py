@@ -57,7 +57,7 @@ class Ended:
 
 async def run(*words: str, **environment: str) -> Ended:
     async with typed(*words, **environment) as process:
-        out, error = await asyncio.wait_for(process.communicate(), PATIENCE * 4)
+        out, error = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode is not None
     return Ended(process.returncode, out.decode().splitlines(), error.decode().strip())
 
@@ -230,7 +230,7 @@ async def test_followed_inbox_prints_each_message_once_at_its_end(sandbox: Sandb
     async with typed("inbox", PHONE, "--follow", "--sandbox", sandbox.base_url) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        lines = [await asyncio.wait_for(process.stdout.readline(), PATIENCE * 4)]
+        lines = [await asyncio.wait_for(process.stdout.readline(), PATIENCE)]
         for body in ("after", "later"):
             await sandbox.create(Body=body)
             await sandbox.create(Body="to somebody else", To="+14155550124")

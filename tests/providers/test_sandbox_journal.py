@@ -156,7 +156,7 @@ async def sandbox_process(data_dir: Path, port: int) -> AsyncIterator[asyncio.su
     )
     try:
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE * 4)
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
         assert b"sandbox.ready" in line, line + await process.stdout.read()
         yield process
     finally:

@@ -303,7 +303,7 @@ async def test_file_arrives_in_parts_and_the_rest_of_it_stays_there() -> None:
                 read += len(chunk)
                 if read > 10_000_000:
                     break
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await ended.wait()
 
 

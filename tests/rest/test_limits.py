@@ -213,7 +213,7 @@ async def test_odd_request_gets_an_answer(
     reader, writer = await asyncio.open_connection(host, int(port))
 
     writer.write(head + b"\r\nconnection: close\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answer = await reader.read()
     writer.close()
 

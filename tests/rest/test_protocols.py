@@ -135,7 +135,7 @@ async def test_events_come_one_by_one(rest: aiohttp.ClientSession, stand_in: Sta
 
     stand_in.streams["StreamEvents"] = events
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answer = await rest.get("/api/v1/events/stream?after_cursor=1&event_types=a&event_types=b&heartbeat=5s")
         first = await answer.content.readuntil(b"\n\n")
         told.set()

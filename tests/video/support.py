@@ -96,7 +96,7 @@ async def add_recording(db: Database, call: video_call_pb2.VideoCall, **over: An
 
 async def until_waiting(db: Database, task: "asyncio.Task[Any]") -> None:
     """Until the call waits for a lock."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await db.fetch_one(_WAITING, {}, scalar_row) != 1:
             assert not task.done()
 

@@ -515,7 +515,7 @@ async def test_workers_are_woken(zoom: Zoom, story: Story, vendor: Vendor, db: D
 
     await zoom.tell(story.files(12, listed(vendor)))
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await heard.wait()
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)

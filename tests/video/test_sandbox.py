@@ -78,7 +78,7 @@ class System:
 
     async def until(self, call: Any, holds: Callable[[Any], object]) -> Any:
         """The call, once it is so."""
-        async with asyncio.timeout(PATIENCE * 4):
+        async with asyncio.timeout(PATIENCE):
             while not holds(shown := await self.get(call)):
                 pass
         return shown

@@ -231,6 +231,6 @@ async def test_name_has_one_live_call_whoever_comes_first(zoom: Zoom, client: Cl
 
 async def _until_waiting(db: Database, backends: int) -> None:
     waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await count(db, waiting) != backends:
             pass

@@ -59,7 +59,7 @@ async def test_slow_endpoint_does_not_delay_another(
     assert len(receiver.at("/slow")) <= 32
     never.set()
     stop.set()
-    await asyncio.wait_for(running, 20)
+    await asyncio.wait_for(running, 30)
 
 
 async def test_many_slow_endpoints_leave_slots_to_others(
@@ -81,7 +81,7 @@ async def test_many_slow_endpoints_leave_slots_to_others(
         await receiver.wait_for(1, "/quick")
         never.set()
         stop.set()
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 30)
 
 
 async def test_backlog_larger_than_the_slots_is_served_endpoint_by_endpoint(
@@ -112,7 +112,7 @@ async def test_stopping_sees_attempts_through(
     stop.set()
     await webhooks.send(bearer, receiver.url())
     answered.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 30)
 
     assert await webhooks.statuses() == ["delivered", "pending"]
 

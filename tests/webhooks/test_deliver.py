@@ -146,7 +146,7 @@ async def test_long_backlog_of_a_disabled_endpoint_delays_nobody(
     async with webhooks.db.connection() as connection, connection.transaction():
         await connection.execute("SELECT 1 FROM webhook_deliveries WHERE due_at IS NULL FOR KEY SHARE")
         stepping = asyncio.create_task(deliverer.run_once())
-        await asyncio.wait_for(receiver.wait_for(1, "/working"), 5)
+        await asyncio.wait_for(receiver.wait_for(1, "/working"), 30)
 
     await stepping
     assert await webhooks.statuses() == ["dead_lettered", "dead_lettered", "delivered"]
@@ -217,7 +217,7 @@ async def test_long_answer_is_kept_to_2_kib_and_not_downloaded(
     await webhooks.send(bearer, receiver.url())
 
     await deliverer.run_once()
-    await asyncio.wait_for(ended.wait(), 10)
+    await asyncio.wait_for(ended.wait(), 30)
 
     (attempt,) = await webhooks.attempts(await webhooks.only())
     assert attempt.response_body == "x" * 2048

@@ -291,7 +291,7 @@ async def test_turn_is_not_given_back_while_the_relay_adds_to_the_lane(
             else api.recover(str(bearer.id), since=datetime.fromtimestamp(0, UTC))
         )
         waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 if await webhooks.db.execute(waiting):
                     break

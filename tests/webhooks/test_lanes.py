@@ -18,7 +18,7 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wai
 
 async def _until_waiting(webhooks: Webhooks, count: int, *tasks: "asyncio.Task[object]") -> None:
     """Until so many transactions wait for locks, or all these tasks are done, which none should be."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await webhooks.db.fetch_one(_WAITING, {}, scalar_row) != count:
             assert not all(task.done() for task in tasks)
 

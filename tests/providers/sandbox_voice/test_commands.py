@@ -41,18 +41,18 @@ class Terminal:
     async def line(self) -> str:
         """The next line it prints."""
         assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE * 4)
+        line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
         return line.decode().rstrip("\n")
 
     async def until(self, wanted: str) -> None:
         """The lines up to this one."""
-        async with asyncio.timeout(PATIENCE * 4):
+        async with asyncio.timeout(PATIENCE):
             while (line := await self.line()) != wanted:
                 assert line, "it has ended"
 
     async def ended(self) -> tuple[int, list[str], str]:
         """Its exit code, the lines that were left, and its error."""
-        out, error = await asyncio.wait_for(self._process.communicate(), PATIENCE * 4)
+        out, error = await asyncio.wait_for(self._process.communicate(), PATIENCE)
         assert self._process.returncode is not None
         return self._process.returncode, out.decode().splitlines(), error.decode().strip()
 
