@@ -28,6 +28,12 @@ _LONGEST_URL_BYTES = 2048
 
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
+# A URL with one of these as a segment is another URL.
+_PATH_STEPS = (".", "..")
+
+# Short codes, of 5 or 6 digits in the US, and the names that companies send as elsewhere.
+_NO_PHONE = re.compile(r"[0-9]{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
+
 # Not a local number without its area code, which the library counts as possible too.
 _POSSIBLE = phonenumbers.ValidationResult.IS_POSSIBLE
 
@@ -52,6 +58,10 @@ class FieldChecks:
             self.add(field, "is not a possible phone number; give E.164, such as +12065550100")
             return value
         return number
+
+    def sender(self, field: str, value: str) -> str:
+        """Whom a message came from: a phone number, or a short code or a name as it is."""
+        return value if _NO_PHONE.fullmatch(value) else self.phone_number(field, value)
 
     def http_url(self, field: str, value: str) -> str:
         """An absolute http or https URL with a host and without credentials."""
@@ -85,6 +95,8 @@ class FieldChecks:
                 self.add(field, "must not begin or end with white space")
             elif _CONTROL_CHARACTER.search(value):
                 self.add(field, "must not contain control characters")
+            elif value in _PATH_STEPS:
+                self.add(field, "must not be . or .., which no path can name")
 
     def time(self, field: str, value: Timestamp) -> datetime | None:
         """The time in UTC, None where it is out of range."""

@@ -1,4 +1,5 @@
-"""Names and ids that callers give: none is blank, nor has white space around it or control characters in it."""
+"""Names and ids that callers give: none is blank, has white space around it or control characters in it, or is a step
+in a path."""
 
 from collections.abc import Awaitable
 from typing import Any
@@ -15,6 +16,7 @@ from tests.factories import new_message
 BLANK = "must not be blank"
 AROUND = "must not begin or end with white space"
 WITHIN = "must not contain control characters"
+STEP = "must not be . or .., which no path can name"
 
 NAMES = {"client_conversation_id", "messaging_service_sid", "global_customer_id"}
 OF_SERVICE = {"name", "twilio_messaging_sid", "bandwidth_messaging_sid", "global_customer_id"}
@@ -37,6 +39,8 @@ OF_CUSTOMER = {"customer_name", "business_profile_sid", "shaken_stir_product_sid
         ("a\x7fb", WITHIN),
         ("a\u0085b", WITHIN),
         ("a\u2028b", WITHIN),
+        (".", STEP),
+        ("..", STEP),
     ],
 )
 def test_what_nobody_sees_is_refused(value: str, description: str) -> None:
@@ -48,7 +52,7 @@ def test_what_nobody_sees_is_refused(value: str, description: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "a b", "Zürich № 7/b", "\N{WOMAN}\u200d\N{SCHOOL} Lee", "می\u200cخواهم", "'; --"]
+    "value", ["", "a b", "...", ".a", "Zürich № 7/b", "\N{WOMAN}\u200d\N{SCHOOL} Lee", "می\u200cخواهم", "'; --"]
 )
 def test_other_texts_are_names(value: str) -> None:
     bad = FieldChecks([])

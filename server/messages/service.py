@@ -65,7 +65,7 @@ class MessageService(message_service_pb2_grpc.MessageServiceServicer):
         self, request: message_service_pb2.ListMessagesRequest, context: Context
     ) -> message_service_pb2.ListMessagesResponse:
         with checking(request) as bad:
-            sender_number = bad.phone_number("from", getattr(request, "from"))
+            sender_number = bad.sender("from", getattr(request, "from"))
             receiver_number = bad.phone_number("to", request.to)
         found, next_page_token = await messages.list_messages(
             self._db,

@@ -92,9 +92,11 @@ class LocalStack:
         self._folder.env.unlink(missing_ok=True)
 
     def _environment(self) -> str:
-        """The settings as a shell reads them."""
+        """The settings as a shell reads them, and where the sandbox's commands find it."""
         given = {name.upper(): value for name, value in os.environ.items() if name.lower() in Settings.model_fields}
-        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted({**given, **self._made}.items()))
+        folder = {"COMMON_SERVICES_DATA_DIR": str(self._folder.path.absolute())}
+        settings = sorted({**given, **self._made, **folder}.items())
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings)
 
     def _start_postgres(self) -> str:
         if self._settings.database_url is not None:

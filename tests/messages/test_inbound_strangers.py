@@ -15,11 +15,11 @@ from server.messages.message import Message
 from server.messages.send import SendWorker
 from server.notifications import Notifications
 from server.providers.ports import InboundMessage
-from tests.clients import Client
+from tests.clients import Client, refused
 from tests.conftest import MakeClient
 from tests.factories import SENDER, SERVICE_SID, create_message, make_messaging_service
 from tests.messages.inbound import STRANGER, Texts, outbound, received
-from tests.messages.support import count, events_of, rows, until_settled
+from tests.messages.support import count, events_of, listing, rows, until_settled
 from tests.providers.servers import Sandbox
 
 # A number that the provider brings texts of and that we do not know.
@@ -202,6 +202,20 @@ async def test_sender_that_cannot_be_written_to_is_not_answered(
     await texts.send(sender=sender)
 
     assert [m.direction for m in await rows(db)] == ["inbound"]
+
+
+@pytest.mark.parametrize("sender", ["729725", "SCHOOL"])
+async def test_messages_of_a_sender_that_is_no_phone_are_listed(
+    texts: Texts, admin: Client, db: Database, sender: str
+) -> None:
+    await make_messaging_service(db)
+    await texts.send(sender=sender)
+
+    listed = await admin.messages.ListMessages(listing(sender, SENDER), metadata=admin.metadata)
+    refusal = await refused(admin.messages.ListMessages(listing("206-555-XXXX", SENDER), metadata=admin.metadata))
+
+    assert [message.sender_number for message in listed.messages] == [sender]
+    assert refusal.fields == ("from",)
 
 
 @pytest.mark.parametrize("keyword", ["STOP", "opt_out", "Start", "yes", "HELP", "info"])

@@ -14,11 +14,13 @@ from tests.stack.running import ROOT, RunningStack, environment, eventually, run
 
 
 def _with_settings(folder: Path, program: str) -> str:
-    """What a shell says that has taken in the settings as the stack's output tells."""
+    """What a shell says that has taken in the settings as the stack's output tells, and knows no more."""
+    known = environment(folder)
+    del known["COMMON_SERVICES_DATA_DIR"]
     done = subprocess.run(
         ["/bin/sh", "-euc", f'set -a; . "$0"; set +a; {program}', str(folder / "env")],
         cwd=ROOT,
-        env=environment(folder),
+        env=known,
         capture_output=True,
         text=True,
         timeout=60,
@@ -34,6 +36,7 @@ def test_other_commands_take_the_settings_of_the_run(stack: RunningStack) -> Non
 
     synchronised = _with_settings(stack.folder, f"{sys.executable} -m server sync-numbers")
     asked = _with_settings(stack.folder, f"{sys.executable} -m server reconcile")
+    _with_settings(stack.folder, f"{sys.executable} -m server sandbox inbox")
 
     assert synchronised == "0 added, 0 moved, 0 released, 0 restored\n"
     assert asked
@@ -52,7 +55,7 @@ def test_settings_come_through_the_shell_as_they_are(folder: Path) -> None:
         second.end(signal.SIGINT)
 
     assert shown == odd
-    assert names <= {name.upper() for name in Settings.model_fields}
+    assert names <= {name.upper() for name in Settings.model_fields} | {"COMMON_SERVICES_DATA_DIR"}
     assert {"DATABASE_URL", "TWILIO_API_KEY_SECRET", "UNKNOWN_SENDER_ANSWER"} <= names
     assert left
     assert "odd" not in again
