@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from commonservices.v1 import event_pb2, message_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from psycopg import AsyncConnection
-from psycopg.rows import TupleRow, class_row, scalar_row
+from psycopg.rows import TupleRow, class_row
 
 from server.accounts import bearers
 from server.caller import BearerType, Caller
@@ -132,13 +132,12 @@ class Webhooks:
             " AND due_at NOT BETWEEN now() + interval '20 seconds' AND now() + interval '60 seconds'"
         )
 
-    async def delay(self, delivery: Delivery) -> timedelta:
-        """How long a delivery waits from now on."""
-        due_in: timedelta | None = await self.db.fetch_one(
-            "SELECT due_at - now() FROM webhook_deliveries WHERE id = %(id)s", {"id": delivery.id}, scalar_row
-        )
-        assert due_in is not None, "the delivery waits"
-        return due_in
+    async def delay(self, delivery: Delivery) -> tuple[timedelta, timedelta]:
+        """At least and at most how long its last attempt made a delivery wait: it began to wait between the attempt's
+        beginning and now."""
+        assert delivery.due_at is not None, "the delivery waits"
+        attempted_at = max(attempt.attempted_at for attempt in await self.attempts(delivery))
+        return delivery.due_at - datetime.now(UTC), delivery.due_at - attempted_at
 
     async def set_attempts_in_run(self, count: int) -> None:
         """Let so many attempts of every delivery's run be over."""
