@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 
 import grpc.aio
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server import tables  # noqa: F401 - rows refer to rows of all of them
 from server.accounts.authentication import Authentication
 from server.accounts.service import ApiKeyService, BearerService
+from server.background import repeat
 from server.calls.browsers.service import SdkCallService
 from server.calls.call_service import CallService, VoicemailService
 from server.calls.conferences.service import ConferenceCallService
@@ -57,6 +59,9 @@ _CONNECTIONS = 10
 # Envoy asks for the health every 0.5 s; after this it sends nothing new to a process that leaves.
 _DRAIN_SECONDS = 2.0
 _GRACE_SECONDS = 15.0
+
+# How soon the use of keys is written down, of all keys at once.
+_RECORD_KEY_USE_EVERY = timedelta(seconds=1)
 
 _PACKAGE = "commonservices.v1"
 
@@ -258,7 +263,9 @@ async def running_api(settings: Settings, *, listen: str) -> AsyncIterator[Api]:
     async with asyncio.TaskGroup() as tasks:
         background = [
             tasks.create_task(parts.notifications.run()),
-            tasks.create_task(parts.authentication.record_use()),
+            tasks.create_task(
+                repeat(parts.authentication.record_use, name="record_key_use", every=_RECORD_KEY_USE_EVERY)
+            ),
             tasks.create_task(parts.feed.run()),
         ]
         await server.start()

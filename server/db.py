@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import psycopg
 from psycopg import AsyncConnection, sql
-from psycopg.errors import Diagnostic
+from psycopg.errors import Diagnostic, IdleInTransactionSessionTimeout, ReadOnlySqlTransaction, TransactionTimeout
 from psycopg.rows import BaseRowFactory, TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 from sqlalchemy import BigInteger, DateTime, MetaData, NullPool
@@ -28,8 +28,18 @@ Parameters = Mapping[str, object]
 # How long a request waits for a connection before it answers UNAVAILABLE.
 _POOL_TIMEOUT_SECONDS = 5.0
 
-# What a database that is down, restarting or out of connections raises; other errors of statements are faults of ours.
-DATABASE_DOWN = (psycopg.OperationalError, PoolTimeout, PoolClosed, TooManyRequests)
+# What a database that is down, restarting, out of connections or only to be read from raises; other errors of
+# statements are faults of ours. psycopg counts as internal errors that a server follows another for a while, and that
+# one is told to end transactions which take too long.
+DATABASE_DOWN = (
+    psycopg.OperationalError,
+    ReadOnlySqlTransaction,
+    IdleInTransactionSessionTimeout,
+    TransactionTimeout,
+    PoolTimeout,
+    PoolClosed,
+    TooManyRequests,
+)
 
 
 class Base(DeclarativeBase):

@@ -15,6 +15,8 @@ from server.errors import AlreadyExists
 
 REMEMBERED_FOR = timedelta(hours=24)
 
+_FORGOTTEN_AT_ONCE = 1000
+
 # The claim of a request id. An id that was forgotten is taken over; one in use by a transaction in flight makes this
 # wait for that transaction's end. Touches no row where the id is remembered.
 CLAIM: LiteralString = """
@@ -25,10 +27,10 @@ SET fingerprint = excluded.fingerprint, response_encrypted = excluded.response_e
 WHERE idempotency_keys.created_at < now() - interval '24 hours'
 """
 
-_FORGET = """
+_FORGET = f"""
 DELETE FROM idempotency_keys WHERE (bearer_id, request_id) IN (
     SELECT bearer_id, request_id FROM idempotency_keys WHERE created_at < now() - interval '24 hours'
-    ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED
+    ORDER BY created_at LIMIT {_FORGOTTEN_AT_ONCE} FOR UPDATE SKIP LOCKED
 )
 """
 
@@ -108,6 +110,6 @@ async def remember(tx: AsyncSession, key: RequestKey, response_encrypted: bytes)
     )
 
 
-async def forget_old(db: Database) -> int:
-    """Delete up to 1000 request ids that are older than REMEMBERED_FOR; answers how many."""
-    return await db.execute(_FORGET)
+async def forget_old(db: Database) -> bool:
+    """Delete a batch of the request ids that are no longer remembered; whether there may be more."""
+    return await db.execute(_FORGET) == _FORGOTTEN_AT_ONCE

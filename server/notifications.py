@@ -12,7 +12,7 @@ from enum import StrEnum
 import psycopg
 import structlog
 
-from server.db import Database
+from server.db import DATABASE_DOWN, Database
 
 log = structlog.get_logger()
 
@@ -89,7 +89,7 @@ class Notifications:
             channels, self._outgoing = sorted(self._outgoing), set()
             try:
                 await self._db.execute("SELECT pg_notify(c, '') FROM unnest(%s::text[]) AS c", (channels,))
-            except psycopg.OperationalError as error:
+            except DATABASE_DOWN as error:
                 log.warning("notifications.unsent", channels=channels, error=str(error))
                 await asyncio.sleep(_RECONNECT_SECONDS)
             await asyncio.sleep(_GATHER_SECONDS)
@@ -113,6 +113,6 @@ class Notifications:
                     finally:
                         for callback in self._on_disconnect:
                             callback()
-            except psycopg.OperationalError as error:
+            except DATABASE_DOWN as error:
                 log.warning("notifications.disconnected", error=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)

@@ -18,7 +18,7 @@ from server import (
 from server.background import Pace, repeat
 from server.calls.work import leg_work, recording_work
 from server.config import Settings
-from server.db import DATABASE_DOWN, Database
+from server.db import Database
 from server.encryption import Cipher
 from server.events.relay import Relay
 from server.events.retention import Retention
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 # Connections of one process.
 _CONNECTIONS = 16
 
-_FORGET_EVERY_SECONDS = 60.0
+_FORGET_REQUEST_IDS_EVERY = timedelta(minutes=1)
 
 # How soon callbacks are deleted that are old enough.
 _FORGET_CALLBACKS_EVERY = timedelta(hours=1)
@@ -139,7 +139,12 @@ def _work(parts: _Parts) -> list[Work]:
 def _events(parts: _Parts) -> list[Loop]:
     relay = Relay(parts.db, parts.notifications, endpoints.fan_out)
     retention = Retention(parts.db, deliveries.release, keep=parts.settings.event_retention)
-    return [relay.run, retention.run, partial(_forget_request_ids, parts.db)]
+    forget = partial(idempotency.forget_old, parts.db)
+    return [
+        relay.run,
+        retention.run,
+        partial(repeat, forget, name="forget_request_ids", every=_FORGET_REQUEST_IDS_EVERY),
+    ]
 
 
 def _messages(parts: _Parts) -> list[Loop]:
@@ -205,14 +210,3 @@ def _calls(parts: _Parts) -> list[Loop]:
 
 # What runs beside the work; each is asked for its loops before any of them runs.
 _BACKGROUND = (_events, _messages, _numbers, _video, _calls)
-
-
-async def _forget_request_ids(db: Database) -> None:
-    """Delete request ids that are no longer remembered, in small batches, until cancelled."""
-    while True:
-        try:
-            while await idempotency.forget_old(db):
-                pass
-        except DATABASE_DOWN as error:
-            log.warning("request_ids.not_forgotten", error=str(error))
-        await asyncio.sleep(_FORGET_EVERY_SECONDS)

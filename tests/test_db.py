@@ -4,11 +4,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 
+import grpc
 import pytest
 import sqlalchemy.exc
 from sqlalchemy import text
 
 from server.db import Database
+from server.rpc.errors import failure_of
 
 
 @pytest.fixture
@@ -37,6 +39,21 @@ async def test_transactions_that_are_cancelled_cost_no_place(two: Database) -> N
     async with two.begin() as tx, two.connection() as connection:
         assert await tx.scalar(text("SELECT 1")) == 1
         assert connection.autocommit
+
+
+async def test_statement_that_a_server_which_only_reads_refuses_is_to_be_tried_again(two: Database) -> None:
+    with pytest.raises(sqlalchemy.exc.InternalError) as refused:
+        await _run_in_transaction(two, "SET TRANSACTION READ ONLY", "CREATE TABLE written ()")
+
+    assert _is_unavailable(refused.value)
+
+
+@pytest.mark.parametrize("limit", ["transaction_timeout", "idle_in_transaction_session_timeout"])
+async def test_transaction_that_the_server_ends_for_its_length_is_to_be_tried_again(two: Database, limit: str) -> None:
+    with pytest.raises(sqlalchemy.exc.InternalError) as ended:
+        await _run_in_transaction(two, f"SET LOCAL {limit} = 20", "SELECT pg_sleep(0.01)", "SELECT pg_sleep(5)")
+
+    assert _is_unavailable(ended.value)
 
 
 async def test_connection_tells_a_notice_once_however_often_it_was_lent(
@@ -71,6 +88,18 @@ async def test_looking_for_broken_connections_ends_when_it_is_cancelled(two: Dat
         assert looking.cancelled(), f"went on after {turns} turns"
         turns += 1
     assert turns > 2
+
+
+def _is_unavailable(error: Exception) -> bool:
+    failure = failure_of(error)
+    return failure is not None and failure.code == grpc.StatusCode.UNAVAILABLE
+
+
+async def _run_in_transaction(db: Database, *statements: str) -> None:
+    async with db.begin() as tx:
+        for statement in statements:
+            await tx.execute(text(statement))
+            await asyncio.sleep(0.1)
 
 
 async def _sleep_in_transaction(db: Database, begun: asyncio.Event) -> None:

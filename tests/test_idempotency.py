@@ -3,6 +3,7 @@
 from commonservices.v1 import message_service_pb2 as pb
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.rows import scalar_row
 
 from server import idempotency
 from server.db import Database
@@ -41,8 +42,18 @@ async def test_forgetting_takes_only_what_is_older_than_a_day(client: Client, db
     moved = "UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 second' WHERE request_id = 'old'"
     await db.execute(moved)
 
-    forgotten = await idempotency.forget_old(db)
+    may_be_more = await idempotency.forget_old(db)
 
-    left = await db.execute("SELECT FROM idempotency_keys WHERE request_id = 'young'")
-    assert (forgotten, left) == (1, 1)
-    assert await idempotency.forget_old(db) == 0
+    left = await db.fetch_all("SELECT request_id FROM idempotency_keys", {}, scalar_row)
+    assert (may_be_more, left) == (False, ["young"])
+
+
+async def test_forgetting_goes_on_until_less_than_a_batch_is_left(client: Client, db: Database) -> None:
+    old = """
+        INSERT INTO idempotency_keys (bearer_id, request_id, fingerprint, response_encrypted, created_at)
+        SELECT %s, n::text, sha256(''), '', now() - interval '24 hours 1 second' FROM generate_series(1, 1001) AS n
+    """
+    await db.execute(old, [client.bearer_id])
+
+    assert [await idempotency.forget_old(db) for _ in range(2)] == [True, False]
+    assert await db.fetch_all("SELECT request_id FROM idempotency_keys", {}, scalar_row) == []

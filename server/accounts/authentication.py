@@ -4,23 +4,18 @@ A process remembers keys only while it is listening: a key deleted elsewhere is 
 commits, and a process that cannot hear asks the database every time.
 """
 
-import asyncio
 import time
 
-import structlog
 from psycopg.rows import TupleRow, tuple_row
 
 from server.accounts import keys
 from server.caller import BearerType, Caller
-from server.db import DATABASE_DOWN, Database
+from server.db import Database
 from server.notifications import Channel, Notifications
-
-log = structlog.get_logger()
 
 # Bounds what a half-dead connection could hide until TCP keepalives (about 9 s) end it.
 _REMEMBERED_SECONDS = 10.0
 _MAX_REMEMBERED = 10_000
-_FLUSH_SECONDS = 1.0
 _USE_RECORDED_EVERY_SECONDS = 30.0
 
 _FIND = """
@@ -77,17 +72,13 @@ class Authentication:
         found = await self._db.fetch_one(_STILL_VALID, parameters, tuple_row)
         return found is not None
 
-    async def record_use(self) -> None:
-        """Write `last_used_at` of the keys used since, once a second for all of them, until cancelled."""
-        while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            if not self._used:
-                continue
-            used, self._used = sorted(self._used), set()
-            try:
-                await self._db.execute(_RECORD_USE, {"ids": used})
-            except DATABASE_DOWN as error:
-                log.warning("api_keys.use_unrecorded", api_key_ids=used, error=str(error))
+    async def record_use(self) -> bool:
+        """Write `last_used_at` of the keys used since: to be repeated. What fails is written the next time."""
+        used = sorted(self._used)
+        if used:
+            await self._db.execute(_RECORD_USE, {"ids": used})
+            self._used.difference_update(used)
+        return False
 
     def _note_use(self, api_key_id: int, now: float) -> None:
         if self._use_recorded_at.get(api_key_id, 0.0) + _USE_RECORDED_EVERY_SECONDS <= now:
