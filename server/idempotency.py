@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import LiteralString
 
 from google.protobuf.message import Message
@@ -13,23 +13,24 @@ from sqlalchemy.orm import Mapped, mapped_column
 from server.db import Base, Database, Parameters, driver_connection
 from server.errors import AlreadyExists
 
-REMEMBERED_FOR = timedelta(hours=24)
+# When a request id was used that is remembered, in SQL: then or later.
+REMEMBERED_SINCE: LiteralString = "now() - interval '24 hours'"
 
 _FORGOTTEN_AT_ONCE = 1000
 
 # The claim of a request id. An id that was forgotten is taken over; one in use by a transaction in flight makes this
 # wait for that transaction's end. Touches no row where the id is remembered.
-CLAIM: LiteralString = """
+CLAIM: LiteralString = f"""
 INSERT INTO idempotency_keys (bearer_id, request_id, fingerprint, response_encrypted)
 VALUES (%(bearer_id)s, %(request_id)s, %(fingerprint)s, %(response_encrypted)s)
 ON CONFLICT (bearer_id, request_id) DO UPDATE
 SET fingerprint = excluded.fingerprint, response_encrypted = excluded.response_encrypted, created_at = now()
-WHERE idempotency_keys.created_at < now() - interval '24 hours'
+WHERE idempotency_keys.created_at < {REMEMBERED_SINCE}
 """
 
 _FORGET = f"""
 DELETE FROM idempotency_keys WHERE (bearer_id, request_id) IN (
-    SELECT bearer_id, request_id FROM idempotency_keys WHERE created_at < now() - interval '24 hours'
+    SELECT bearer_id, request_id FROM idempotency_keys WHERE created_at < {REMEMBERED_SINCE}
     ORDER BY created_at LIMIT {_FORGOTTEN_AT_ONCE} FOR UPDATE SKIP LOCKED
 )
 """

@@ -63,7 +63,7 @@ LEFT JOIN opt_outs o
      ON o.messaging_service_id = s.messaging_service_id AND o.phone_number = %(receiver_number)s
 LEFT JOIN line_types l ON l.phone_number = %(receiver_number)s
 LEFT JOIN idempotency_keys k ON k.bearer_id = b.id AND k.request_id = %(request_id)s
-     AND k.created_at >= now() - interval '24 hours'
+     AND k.created_at >= {idempotency.REMEMBERED_SINCE}
 WHERE b.id = %(bearer_id)s
 """
 
