@@ -37,7 +37,7 @@ class Channel(StrEnum):
     CALL_RECORDINGS = "cs_call_recordings"  # recordings of calls are to be stored
     TRANSCRIPTS = "cs_transcripts"  # recordings are to be transcribed
     LINE_TYPES = "cs_line_types"  # numbers are to be looked up
-    API_KEYS = "cs_api_keys"  # the key of the payload's hash has ended
+    API_KEYS = "cs_api_keys"  # a key has ended, or its bearer's role has changed
 
 
 class Notifications:
@@ -46,14 +46,14 @@ class Notifications:
     def __init__(self, url: str, db: Database) -> None:
         self._url = url
         self._db = db
-        self._listeners: dict[Channel, list[Callable[[str], None]]] = defaultdict(list)
+        self._listeners: dict[Channel, list[Callable[[], None]]] = defaultdict(list)
         self._on_disconnect: list[Callable[[], None]] = []
         self._on_connect: list[Callable[[], None]] = []
         self._outgoing: set[Channel] = set()
         self._has_outgoing = asyncio.Event()
 
-    def listen(self, channel: Channel, callback: Callable[[str], None]) -> None:
-        """Call back with the payload of each notification; to be said before `run`."""
+    def listen(self, channel: Channel, callback: Callable[[], None]) -> None:
+        """Call back at each notification; to be said before `run`."""
         self._listeners[channel].append(callback)
 
     def on_connect(self, callback: Callable[[], None]) -> None:
@@ -67,7 +67,7 @@ class Notifications:
     def wake(self, channel: Channel) -> asyncio.Event:
         """An event that is set at each notification and at each reconnect; its one waiter clears it."""
         event = asyncio.Event()
-        self.listen(channel, lambda _payload: event.set())
+        self.listen(channel, event.set)
         self.on_connect(event.set)
         return event
 
@@ -109,7 +109,7 @@ class Notifications:
                     try:
                         async for notification in connection.notifies():
                             for listener in self._listeners[Channel(notification.channel)]:
-                                listener(notification.payload)
+                                listener()
                     finally:
                         for callback in self._on_disconnect:
                             callback()

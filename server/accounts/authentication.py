@@ -40,7 +40,7 @@ class Authentication:
         self._listening = False
         self._used: set[int] = set()
         self._use_recorded_at: dict[int, float] = {}
-        notifications.listen(Channel.API_KEYS, lambda _payload: self._forget())
+        notifications.listen(Channel.API_KEYS, self._forget)
         notifications.on_connect(self._start_listening)
         notifications.on_disconnect(self._stop_listening)
 

@@ -31,7 +31,7 @@ class Streams:
         self._is_closed = False
         # Counts endings of keys: a stream that has not proven its own since does so.
         self._keys_ended = 0
-        notifications.listen(Channel.API_KEYS, lambda _payload: self._recheck())
+        notifications.listen(Channel.API_KEYS, self._recheck)
         # What ended while nobody listened was not heard.
         notifications.on_connect(self._recheck)
 

@@ -60,7 +60,7 @@ async def test_who_fetches_recordings_is_woken(
     call = await over(parts, client, DIRECT_CALL)
     notifications = Notifications(settings.database_url.get_secret_value(), db)
     heard, connected = asyncio.Event(), asyncio.Event()
-    notifications.listen(Channel.CALL_RECORDINGS, lambda _payload: heard.set())
+    notifications.listen(Channel.CALL_RECORDINGS, heard.set)
     notifications.on_connect(connected.set)
     running = [asyncio.create_task(each.run()) for each in (notifications, parts.notifications)]
     try:

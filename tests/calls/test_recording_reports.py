@@ -330,7 +330,7 @@ async def test_workers_are_woken(parts: CallParts, db: Database, client: Client,
     call = await make_direct_call(db, client)
     notifications = Notifications(settings.database_url.get_secret_value(), db)
     heard, connected = asyncio.Event(), asyncio.Event()
-    notifications.listen(Channel.CALL_RECORDINGS, lambda _payload: heard.set())
+    notifications.listen(Channel.CALL_RECORDINGS, heard.set)
     notifications.on_connect(connected.set)
     running = [asyncio.create_task(each.run()) for each in (notifications, parts.notifications)]
     async with asyncio.timeout(30):

@@ -733,7 +733,7 @@ async def test_transcribers_are_woken(
     await tell(parts, call, vendor)
     notifications = Notifications(settings.database_url.get_secret_value(), db)
     heard, connected = asyncio.Event(), asyncio.Event()
-    notifications.listen(Channel.TRANSCRIPTS, lambda _payload: heard.set())
+    notifications.listen(Channel.TRANSCRIPTS, heard.set)
     notifications.on_connect(connected.set)
     running = [asyncio.create_task(each.run()) for each in (notifications, parts.notifications)]
     async with asyncio.timeout(30):

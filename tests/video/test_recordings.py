@@ -508,7 +508,7 @@ async def test_workers_are_woken(zoom: Zoom, story: Story, vendor: Vendor, db: D
     notifications = Notifications(settings.database_url.get_secret_value(), db)
     heard: asyncio.Event = asyncio.Event()
     connected: asyncio.Event = asyncio.Event()
-    notifications.listen(Channel.RECORDINGS, lambda _payload: heard.set())
+    notifications.listen(Channel.RECORDINGS, heard.set)
     notifications.on_connect(connected.set)
     listening = asyncio.create_task(notifications.run())
     await connected.wait()
