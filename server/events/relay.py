@@ -18,7 +18,7 @@ from server.notifications import Channel, Notifications
 
 log = structlog.get_logger()
 
-FanOut = Callable[[AsyncConnection[TupleRow], Sequence[RelayedEvent]], Awaitable[int]]
+FanOut = Callable[[AsyncConnection[TupleRow], Sequence[RelayedEvent]], Awaitable[None]]
 
 _BATCH = 500
 _POLL_SECONDS = 1.0

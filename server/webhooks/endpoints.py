@@ -16,8 +16,8 @@ DISABLED = "the endpoint is disabled: it answered 410, or its bearer was deleted
 _BATCH = 1000
 
 
-async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> int:
-    """Make the deliveries of events, inside the relay's transaction, and answer how many.
+async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> None:
+    """Make the deliveries of events, inside the relay's transaction.
 
     Events without a URL and those of deleted bearers have none. One to a disabled endpoint begins dead-lettered.
     """
@@ -31,10 +31,13 @@ async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[Relaye
         "disabled": DISABLED,
     }
     async with connection.pipeline():
-        for statement in (queries.LOCK_BEARERS, queries.ADD_ENDPOINTS, queries.LOCK_LANES_OF_EVENTS):
+        for statement in (
+            queries.LOCK_BEARERS,
+            queries.ADD_ENDPOINTS,
+            queries.LOCK_LANES_OF_EVENTS,
+            queries.ADD_DELIVERIES,
+        ):
             await connection.execute(statement.encode(), parameters)
-        made = await connection.execute(queries.ADD_DELIVERIES.encode(), parameters)
-    return made.rowcount
 
 
 async def enable(tx: AsyncSession, bearer_id: int, url: str) -> None:

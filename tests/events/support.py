@@ -59,8 +59,8 @@ async def append(connection: AsyncConnection[TupleRow], event: event_pb2.Event) 
     return event
 
 
-async def nobody_to_tell(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> int:
-    return 0
+async def nobody_to_tell(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> None:
+    pass
 
 
 def relay_for(url: str, db: Database, fan_out: FanOut = nobody_to_tell) -> Relay:

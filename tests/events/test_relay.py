@@ -64,9 +64,8 @@ async def test_rolled_back_event_takes_no_position(database_url: str, db: Databa
 async def test_fan_out_sees_what_is_needed_in_order(database_url: str, db: Database, bearer_id: int) -> None:
     seen: list[RelayedEvent] = []
 
-    async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> int:
+    async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> None:
         seen.extend(events)
-        return 0
 
     events = [an_event(bearer_id) for _ in range(3)]
     async with db.connection() as connection:
@@ -80,7 +79,7 @@ async def test_fan_out_sees_what_is_needed_in_order(database_url: str, db: Datab
 
 
 async def test_failed_fan_out_leaves_everything_as_it_was(database_url: str, db: Database, bearer_id: int) -> None:
-    async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> int:
+    async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> None:
         await connection.execute("UPDATE bearers SET bearer_name = 'told'")
         raise ZeroDivisionError
 
@@ -98,10 +97,9 @@ async def test_failed_fan_out_leaves_everything_as_it_was(database_url: str, db:
 async def test_one_relay_works_at_a_time(database_url: str, db: Database, bearer_id: int) -> None:
     at_work, finish = asyncio.Event(), asyncio.Event()
 
-    async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> int:
+    async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> None:
         at_work.set()
         await finish.wait()
-        return 0
 
     async with db.connection() as connection:
         await append(connection, an_event(bearer_id))
@@ -117,9 +115,8 @@ async def test_one_relay_works_at_a_time(database_url: str, db: Database, bearer
 async def test_many_writers_and_two_relays_leave_no_gap(database_url: str, db: Database, bearer_id: int) -> None:
     told: list[RelayedEvent] = []
 
-    async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> int:
+    async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> None:
         told.extend(events)
-        return 0
 
     pauses = cycle(n / 1000 for n in (0, 3, 1, 4, 1, 5, 0, 2, 6))
 
@@ -204,9 +201,8 @@ async def test_killed_relay_leaves_no_gap_and_no_half_done_event(
 async def test_running_relay_is_woken_by_a_notification(database_url: str, db: Database, bearer_id: int) -> None:
     relayed = asyncio.Event()
 
-    async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> int:
+    async def fan_out(connection: AsyncConnection[TupleRow], events: Sequence[RelayedEvent]) -> None:
         relayed.set()
-        return 0
 
     notifications = Notifications(database_url, db)
     relay = Relay(db, notifications, fan_out)
