@@ -24,7 +24,7 @@ from server.events.relay import Relay
 from server.events.retention import Retention
 from server.messages import callbacks
 from server.messages.media.limits import MediaLimits
-from server.messages.media.worker import MediaWorker
+from server.messages.media.work import media_work
 from server.messages.messages import LANES
 from server.messages.reconcile import CHECKS_PER_SECOND, Reconciler
 from server.messages.send import SendWorker
@@ -52,9 +52,6 @@ _FORGET_CALLBACKS_EVERY = timedelta(hours=1)
 # How soon after it has come due a message is asked about, or a number looked up that nobody was woken for.
 _RECONCILE_EVERY = timedelta(seconds=10)
 _LOOK_UP_EVERY = timedelta(seconds=10)
-
-# How soon media are fetched that nobody was woken for.
-_STORE_MEDIA_EVERY = timedelta(seconds=5)
 
 # How soon a synchronisation of numbers that has come due begins.
 _LOOK_FOR_SYNC_EVERY = timedelta(minutes=1)
@@ -153,12 +150,10 @@ def _messages(parts: _Parts) -> list[Loop]:
     fetchers = registry.media_fetchers(parts.settings)
     for fetcher in fetchers.values():
         parts.closing(fetcher)
-    media = MediaWorker(db, notifications, fetchers, parts.storage)
-    came = notifications.wake(Channel.MEDIA)
     forget = partial(callbacks.forget_old, db)
     return [
         partial(repeat, reconciler.step, name="reconcile", every=_RECONCILE_EVERY),
-        partial(repeat, media.step, name="store_media", every=_STORE_MEDIA_EVERY, wake=came),
+        *media_work(db, notifications, fetchers, parts.storage),
         partial(repeat, forget, name="forget_callbacks", every=_FORGET_CALLBACKS_EVERY),
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from server.background import repeat
 from server.calls.checks import CheckWorker
-from server.calls.conferences import dial
+from server.calls.conferences import controls, dial
 from server.calls.conferences.controls import ControlWorker
 from server.calls.conferences.dial import DialWorker
 from server.calls.recordings import worker as recordings
@@ -48,8 +48,9 @@ def leg_work(
     for _ in range(dial.WORKERS):
         wanted = notifications.wake(Channel.CALL_LEGS)
         work.append(partial(repeat, dialling.step, name="dial_legs", every=_DIAL_EVERY, wake=wanted))
-    wanted = notifications.wake(Channel.CALL_LEGS)
-    work.append(partial(repeat, controlling.step, name="control_legs", every=_CONTROL_EVERY, wake=wanted))
+    for _ in range(controls.WORKERS):
+        wanted = notifications.wake(Channel.CALL_LEGS)
+        work.append(partial(repeat, controlling.step, name="control_legs", every=_CONTROL_EVERY, wake=wanted))
     return work
 
 

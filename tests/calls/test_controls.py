@@ -10,7 +10,10 @@ from commonservices.v1 import conference_call_service_pb2 as pb
 
 from server.calls.conferences.controls import ControlWorker
 from server.calls.parts import CallParts
+from server.calls.work import leg_work
+from server.config import Settings
 from server.db import Database
+from server.notifications import Notifications
 from server.providers.ports import ProviderRejected, ProviderUnavailable
 from server.providers.voice_ports import CallGone
 from tests.calls.conferences import (
@@ -294,6 +297,31 @@ async def test_worker_that_died_is_replaced(conference: Conference, client: Clie
 
     assert not at_once
     assert len(conference.phones.hung_up) == 1
+
+
+async def test_answer_that_is_slow_to_come_holds_up_no_other(
+    conference: Conference, client: Client, settings: Settings
+) -> None:
+    parts, slow = conference.parts, conference.phones
+    _moderator, muted, removed = await sids(conference)
+    slow.gate = asyncio.Event()
+    notifications = Notifications(settings.database_url.get_secret_value(), parts.db)
+    loops = leg_work(parts.db, notifications, parts.storage, voice=slow, time_limit=parts.time_limit)
+    running = [asyncio.create_task(loop()) for loop in (*loops, notifications.run)]
+    try:
+        await change(client, conference.call, muted, muted=True)
+        await until(lambda: slow.waiting)
+
+        await remove(client, conference.call, removed)
+
+        # Sooner than anybody waits for the other.
+        await until(lambda: slow.hung_up == [removed], seconds=10)
+        assert not slow.gate.is_set()
+    finally:
+        slow.gate.set()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def test_participants_are_told_in_order_with_what_became_of_them(conference: Conference, client: Client) -> None:

@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 
 from server.db import Database
 from server.messages.inbound import receive_message
+from server.messages.media.worker import MediaWorker
 from server.messages.message import Message
 from server.notifications import Notifications
 from server.providers.ports import InboundMedia, InboundMessage
@@ -119,6 +120,13 @@ async def media_files(db: Database, message: Message) -> list[dict[str, Any]]:
 async def make_media_due(db: Database) -> None:
     """As if every retry's delay and every lease had run out."""
     await db.execute("UPDATE media_files SET due_at = now() WHERE due_at IS NOT NULL")
+
+
+async def see_to(worker: MediaWorker, *, files: int) -> None:
+    """Step the worker over so many files, all that are due."""
+    for _ in range(files):
+        assert await worker.step()
+    assert not await worker.step()
 
 
 async def content(storage: Storage, key: str) -> bytes:

@@ -20,7 +20,7 @@ from server.storage import UrlSigner, open_storage
 from tests.clients import Client, refused
 from tests.conftest import MakeClient
 from tests.factories import create_message, make_messaging_service
-from tests.messages.media import Vendor, make_media_due, media_files, receive, running_vendor, status
+from tests.messages.media import Vendor, make_media_due, media_files, receive, running_vendor, see_to, status
 from tests.messages.support import events_of, row_of, until
 from tests.providers.servers import twilio_account
 from tests.rest.case import with_patterns
@@ -122,7 +122,7 @@ async def test_same_request_at_once_is_told_once(
 async def test_own_files_are_replaced(
     images: Images, message: message_pb2.Message, client: Client, db: Database, worker: MediaWorker
 ) -> None:
-    await worker.step()
+    await see_to(worker, files=2)
 
     await images.store(client, message, URLS)
 
@@ -139,7 +139,7 @@ async def test_media_that_we_could_not_store_are_no_error_any_more(
     vendor: Vendor,
 ) -> None:
     vendor.answers = {"a": status(404), "b": status(404)}
-    await worker.step()
+    await see_to(worker, files=2)
     assert (await row_of(db, message)).error_code == "MEDIA_NOT_STORED"
 
     answer = await images.store(client, message, URLS)
@@ -157,14 +157,14 @@ async def test_file_that_is_being_fetched_is_not_told_afterwards(
     vendor: Vendor,
 ) -> None:
     vendor.gate.clear()
-    step = asyncio.create_task(worker.step())
+    steps = asyncio.gather(worker.step(), worker.step())
     await until(lambda: vendor.waiting == 2)
 
     await images.store(client, message, URLS)
     vendor.gate.set()
-    await step
+    await steps
     await make_media_due(db)
-    await worker.step()
+    assert not await worker.step()
 
     assert (await row_of(db, message)).stored_media == URLS
     assert len(await events_of(db, message)) == 2
@@ -181,12 +181,12 @@ async def test_processor_and_worker_at_once_leave_the_processors(
     moment: int,
 ) -> None:
     vendor.gate.clear()
-    step = asyncio.create_task(worker.step())
+    steps = asyncio.gather(worker.step(), worker.step())
     await until(lambda: vendor.waiting == 2)
     vendor.gate.set()
     for _ in range(moment * 10):
         await asyncio.sleep(0)
-    await asyncio.gather(images.store(client, message, URLS), step)
+    await asyncio.gather(images.store(client, message, URLS), steps)
 
     row = await row_of(db, message)
     assert row.stored_media == URLS

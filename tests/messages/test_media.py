@@ -29,6 +29,7 @@ from tests.messages.media import (
     media_files,
     receive,
     running_vendor,
+    see_to,
     status,
 )
 from tests.messages.support import events_of, listing, row_of, until
@@ -114,8 +115,7 @@ async def test_media_are_stored_and_told_in_their_order(
     message = await receive(db, notifications, vendor.urls("a", "b", "c"))
     before = datetime.now(UTC)
 
-    assert await worker.step()
-    assert not await worker.step()
+    await see_to(worker, files=3)
 
     row = await row_of(db, message)
     assert [await content(storage, key) for key in row.stored_media] == [PNG + b"a", JPEG, b"BEGIN:VCARD"]
@@ -174,7 +174,7 @@ async def test_file_that_is_not_taken_is_left_out_and_named(
     message = await receive(db, notifications, vendor.urls("a", "b", "c"))
 
     with capture_logs() as logs:
-        await worker.step()
+        await see_to(worker, files=3)
 
     row = await row_of(db, message)
     files = await media_files(db, row)
@@ -201,8 +201,7 @@ async def test_many_files_that_are_not_taken_are_not_all_named(
     vendor.answers = {name: file(b"x", "image/" + "x" * 1000) for name in names}
     message = await receive(db, notifications, vendor.urls(*names))
 
-    while await worker.step():
-        pass
+    await see_to(worker, files=12)
 
     description = (await row_of(db, message)).error_description
     assert description is not None
@@ -216,7 +215,7 @@ async def test_message_of_which_nothing_is_stored_says_why(
     vendor.answers = {"a": status(410), "b": file(b"MZ", "application/x-msdownload")}
     message = await receive(db, notifications, vendor.urls("a", "b"))
 
-    await worker.step()
+    await see_to(worker, files=2)
 
     row = await row_of(db, message)
     _inbound, told = await events_of(db, message)
@@ -235,13 +234,12 @@ async def test_provider_that_is_away_is_asked_again(
     vendor.answers["b"] = status(503)
     message = await receive(db, notifications, vendor.urls("a", "b"))
 
-    assert await worker.step()
-    assert not await worker.step()
+    await see_to(worker, files=2)
     waiting = await media_files(db, await row_of(db, message))
     assert await events_of(db, message) == (await events_of(db, message))[:1]
     del vendor.answers["b"]
     await make_media_due(db)
-    await worker.step()
+    await see_to(worker, files=1)
 
     assert waiting[1]["due_at"] > datetime.now(UTC) - timedelta(seconds=5)
     assert (waiting[0]["due_at"], waiting[1]["attempts"]) == (None, 1)
@@ -316,16 +314,12 @@ async def test_storage_that_is_away_is_tried_for_as_long_as_it_takes(
 async def test_workers_that_end_at_once_tell_once(
     db: Database, notifications: Notifications, vendor: Vendor, make_worker: MakeMediaWorker
 ) -> None:
-    workers = [make_worker() for _ in range(4)]
-    messages = [await receive(db, notifications, vendor.urls(f"{n}a", f"{n}b", f"{n}c", f"{n}d")) for n in range(8)]
+    workers = [make_worker() for _ in range(16)]
+    messages = [await receive(db, notifications, vendor.urls(f"{n}a", f"{n}b", f"{n}c", f"{n}d")) for n in range(4)]
     vendor.gate.clear()
 
-    async def work(worker: MediaWorker) -> None:
-        while await worker.step():
-            pass
-
-    steps = asyncio.gather(*(work(worker) for worker in workers))
-    await until(lambda: vendor.waiting == 32)
+    steps = asyncio.gather(*(worker.step() for worker in workers))
+    await until(lambda: vendor.waiting == 16)
     vendor.gate.set()
     await steps
 
@@ -375,12 +369,14 @@ async def test_crash_between_storing_and_recording_costs_one_more_fetch(
 ) -> None:
     message = await receive(db, notifications, vendor.urls("a", "b"))
     crashing = Crashing(folder, signer)
-    await make_worker(crashing).step()
+    for _ in range(2):
+        with pytest.raises(asyncio.CancelledError):
+            await make_worker(crashing).step()
     await crashing.aclose()
     assert not await make_worker().step()
 
     await make_media_due(db)
-    await make_worker().step()
+    await see_to(make_worker(), files=2)
 
     row = await row_of(db, message)
     assert (len(row.stored_media), row.sequence, len(await events_of(db, message))) == (2, 2, 2)
@@ -400,7 +396,9 @@ async def test_worker_may_be_cancelled_at_any_moment(
     await asyncio.gather(step, return_exceptions=True)
 
     await make_media_due(db)
-    await make_worker().step()
+    worker = make_worker()
+    while await worker.step():
+        pass
 
     row = await row_of(db, message)
     assert (len(row.stored_media), row.sequence, len(await events_of(db, message))) == (2, 2, 2)

@@ -19,7 +19,7 @@ from server.storage import open_storage
 from tests.clients import Client
 from tests.factories import RECEIVER, SENDER
 from tests.files.support import signer_of
-from tests.messages.media import JPEG, PNG
+from tests.messages.media import JPEG, PNG, see_to
 from tests.messages.support import rows
 from tests.messages.wire import Wire
 from tests.providers.servers import Sandbox
@@ -78,7 +78,7 @@ async def test_picture_that_a_phone_sends_can_be_opened(
     files = [("image/jpeg", JPEG), ("text/x-vcard", CARD), ("image/png", b"<script>"), ("image/png", PNG * 10_000)]
 
     answer = await send(phone, *files)
-    await media_worker.step()
+    await see_to(media_worker, files=4)
     message = await received(db)
     async with aiohttp.ClientSession(live.public_base_url, headers=dict(admin.metadata)) as http:
         shown = await (await http.get(f"/api/v1/messages/{message.message_uuid}")).json()

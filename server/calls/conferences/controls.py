@@ -31,7 +31,9 @@ LEASE = timedelta(minutes=1)
 
 _BACKOFF = Backoff(timedelta(seconds=1), timedelta(minutes=1), longest_asked=timedelta(minutes=5))
 
-_AT_ONCE = 16
+# What one process changes at a time: several claims, so that one the provider is slow to answer holds up no other.
+WORKERS = 4
+_AT_ONCE = 4
 
 _CLAIM = """
 WITH due AS (

@@ -3,10 +3,10 @@
 from server.events import outbox
 from server.messages import queries
 
-# Leases up to `limit` due files.
+# Leases a file that is due.
 CLAIM = """
 WITH due AS (
-    SELECT id FROM media_files WHERE due_at <= now() ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    SELECT id FROM media_files WHERE due_at <= now() ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 UPDATE media_files f SET due_at = now() + %(lease)s, attempts = f.attempts + 1
 FROM due, messages m

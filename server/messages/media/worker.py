@@ -3,7 +3,6 @@
 A file is stored before it is recorded: a crash between the two leaves a file that nobody knows, and one more fetch.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -32,8 +31,9 @@ NOT_STORED = "MEDIA_NOT_STORED"
 # Longer than fetching and storing may take, every redirect and every retry included.
 LEASE = timedelta(minutes=5)
 
-# Files in memory at one time.
-_AT_ONCE = 8
+# Files that one process fetches at a time: each has a worker of its own, so that a slow one holds up no other. Each is
+# in memory as a whole.
+WORKERS = 8
 
 # How many files a message names that are not stored; no carrier takes a message of more.
 _TOLD = 10
@@ -66,7 +66,7 @@ class File:
 
 
 class MediaWorker:
-    """Stores the media of inbound messages."""
+    """Stores the media of inbound messages, one after the other."""
 
     def __init__(
         self, db: Database, notifications: Notifications, fetchers: Mapping[str, MediaFetcher], storage: Storage
@@ -77,13 +77,11 @@ class MediaWorker:
         self._storage = storage
 
     async def step(self) -> bool:
-        """Claim what is due and see it through; whether there was anything."""
-        parameters = {"limit": _AT_ONCE, "lease": LEASE}
-        claims = await self._db.fetch_all(queries.CLAIM, parameters, class_row(Claim))
-        async with asyncio.TaskGroup() as tasks:
-            for claim in claims:
-                tasks.create_task(self._handle(claim))
-        return bool(claims)
+        """Claim a file that is due and see it through; whether there was one."""
+        claim = await self._db.fetch_one(queries.CLAIM, {"lease": LEASE}, class_row(Claim))
+        if claim is not None:
+            await self._handle(claim)
+        return claim is not None
 
     async def _handle(self, claim: Claim) -> None:
         """Store one file and record it. What fails here leaves the lease to run out."""
