@@ -79,15 +79,17 @@ class Process:
         if self._popen is not None and self._popen.poll() is None:
             self._popen.send_signal(self.stop_signal)
 
-    def wait_stopped(self, *, until: float) -> None:
-        """Wait until it has ended; after `until` (monotonic) it is killed."""
+    def wait_stopped(self, *, until: float) -> bool:
+        """Wait until it has ended; after `until` (monotonic) it is killed. Answers whether it ended by itself."""
         if self._popen is None:
-            return
+            return True
         try:
             self._popen.wait(timeout=max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
+            return False
+        return True
 
     def last_log_line(self) -> str:
         """What it said last since it was started: the best short answer to why it ended."""

@@ -79,13 +79,15 @@ class Supervisor:
             self._look_after_all()
 
     def stop(self) -> None:
-        """Stop every group, the last started first; what does not end in time is killed."""
+        """Stop every group, the last started first; what does not end in time is killed, which is said."""
         for group in reversed(self._groups):
             for each in group:
                 each.process.ask_to_stop()
             deadline = time.monotonic() + STOP_SECONDS
             for each in group:
-                each.process.wait_stopped(until=deadline)
+                if not each.process.wait_stopped(until=deadline):
+                    told = f"did not end within {STOP_SECONDS:.0f} s and was killed"
+                    click.echo(f"{each.process.name} {told} (log: {each.process.log})", err=True)
 
     def _look_after_all(self) -> None:
         for group in self._groups:

@@ -59,7 +59,7 @@ class RunningStack:
     def _call(self, method: str, path: str, *, token: str | None = None, body: str | None = None) -> Any:
         host = self.base_url.removeprefix("http://")
         headers = {"Authorization": f"Bearer {token or (self.folder / 'admin_token').read_text()}"}
-        with closing(HTTPConnection(host, timeout=10)) as connection:
+        with closing(HTTPConnection(host, timeout=30)) as connection:
             connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()
             assert answer.status in (200, 201), answer.read()
@@ -73,7 +73,8 @@ class RunningStack:
     def end(self, number: signal.Signals) -> int:
         """Send the signal, if it still runs, and wait for the supervisor's exit code."""
         self.popen.send_signal(number)
-        code = self.popen.wait(timeout=15)
+        # Each group of its processes has a grace of its own, one after the other.
+        code = self.popen.wait(timeout=60)
         for reader in self._readers:
             reader.join()
         for stream in (self.popen.stdout, self.popen.stderr):
@@ -120,7 +121,7 @@ def refused(folder: Path, **settings: str) -> str:
         env=environment(folder, **settings),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert done.returncode == 1, done
     (line,) = done.stderr.splitlines()

@@ -75,7 +75,7 @@ def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
         assert servers
         os.kill(owner.pid, signal.SIGKILL)
 
-    eventually(lambda: not [pid for pid in servers if runs(pid)], seconds=10)
+    eventually(lambda: not [pid for pid in servers if runs(pid)])
 
 
 def test_an_interrupted_creation_is_begun_again(tmp_path: Path) -> None:

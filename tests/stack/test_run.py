@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from http.client import HTTPException
 from pathlib import Path
 
@@ -164,18 +163,15 @@ def test_killing_the_supervisor_leaves_no_orphan_and_ctrl_c_none_either(folder: 
         bearers = first.get("/api/v1/admin/bearers")
         killed = descendants(first.popen.pid)
         first.end(signal.SIGKILL)
-    eventually(lambda: not [pid for pid in killed if runs(pid)], seconds=10)
+    eventually(lambda: not [pid for pid in killed if runs(pid)])
 
     with running(folder) as second:
         assert second.get("/api/v1/admin/bearers") == bearers
         assert _sandbox(folder, "inbox").returncode == 0
         stopped = descendants(second.popen.pid)
-        began = time.monotonic()
         code = second.end(signal.SIGINT)
-        took = time.monotonic() - began
     assert code == 0
-    # Less than the grace that a process which does not end is given.
-    assert took < 12
+    assert not [line for line in second.said if "was killed" in line]
     assert _sandbox(folder, "inbox").stderr.startswith(f"Error: No sandbox runs on the data folder {folder} ")
     assert not [pid for pid in stopped if runs(pid)]
 
@@ -211,7 +207,7 @@ def test_a_stop_before_it_is_ready_leaves_nothing(folder: Path) -> None:
     code = stack.end(signal.SIGTERM)
 
     assert code == 0
-    eventually(lambda: not [pid for pid in started if runs(pid)], seconds=5)
+    eventually(lambda: not [pid for pid in started if runs(pid)])
 
 
 def test_a_given_database_is_used_and_filled(folder: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_sandbox_plays_zoom_from_the_first_join_to_the_recording(folder: Path) -
             lambda: [each["internal_status"] for each in stack.get(path)["video_call_recordings"]] == ["stored"] * 3
         )
         over = stack.get(path)
-        with urlopen(over["video_call_recordings"][0]["recording_url"], timeout=10) as recording:  # noqa: S310 ours
+        with urlopen(over["video_call_recordings"][0]["recording_url"], timeout=30) as recording:  # noqa: S310 ours
             recorded = recording.read()
         shown = [*stack.said, *(word for pid in descendants(stack.popen.pid) for word in command_line(pid))]
 
