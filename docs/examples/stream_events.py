@@ -14,7 +14,8 @@ async def main() -> None:
         request = event_service_pb2.StreamEventsRequest(from_start=True)
         async for response in events.StreamEvents(request, metadata=[("authorization", f"Bearer {token}")]):
             for event in response.events:
-                print(event.sequence, event.type, event.message.internal_status, event.message.provider_status)
+                resource = getattr(event, str(event.WhichOneof("data")))
+                print(event.sequence, event.type, resource.internal_status, resource.provider_status)
             # Keep response.cursor when the events are handled: after_cursor=… resumes just after them.
 
 
