@@ -7,8 +7,10 @@ and whatever its name resolved to before.
 import asyncio
 import socket
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from threading import Thread
+from typing import Any
 
 from aiohttp import AddrInfoType, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -55,6 +57,9 @@ _REFUSED = tuple(
 _DNS_THREADS = 64
 _DNS_CACHE_SECONDS = 10
 
+# What getaddrinfo finds: family, kind, protocol, canonical name, address.
+_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+
 
 class BlockedAddress(OSError):
     """The dialled address is not public."""
@@ -90,17 +95,19 @@ def _unwrapped(address: str) -> IPv4Address | IPv6Address:
 
 
 class _Resolver(AbstractResolver):
-    """The system's resolver on threads enough that names whose servers are silent do not delay the others."""
+    """The system's resolver on threads enough that names whose servers are silent do not delay the others.
+
+    Each look-up has a thread of its own: the end of a process waits for all that an executor has begun.
+    """
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="guard-dns")
+        self._free = asyncio.Semaphore(_DNS_THREADS)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._threads, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
-        )
+        await self._free.acquire()
+        found = await asyncio.wrap_future(self._look_up(host, port, family))
         return [
             ResolveResult(
                 hostname=host,
@@ -113,5 +120,27 @@ class _Resolver(AbstractResolver):
             for found_family, _, protocol, _, target in found
         ]
 
+    def _look_up(self, host: str, port: int, family: socket.AddressFamily) -> Future[Sequence[_Found]]:
+        """Frees its place when the thread has ended, whether anybody still waits for the answer or not."""
+        loop = asyncio.get_running_loop()
+        answer: Future[Sequence[_Found]] = Future()
+        answer.set_running_or_notify_cancel()
+
+        def free(_answer: Future[Sequence[_Found]]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._free.release)
+
+        def look_up() -> None:
+            try:
+                found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+            except Exception as error:  # noqa: BLE001 it is the answer
+                answer.set_exception(error)
+            else:
+                answer.set_result(found)
+
+        answer.add_done_callback(free)
+        Thread(target=look_up, name=f"look-up-{host}", daemon=True).start()
+        return answer
+
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Nothing is kept: a connector that closes cancels who waits, and threads end with their look-ups."""

@@ -1,12 +1,18 @@
 """Which addresses a connection may be made to."""
 
+import asyncio
+import subprocess
+import sys
 from ipaddress import IPv4Address, ip_network
+from pathlib import Path
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.guard import is_allowed
+from server.guard import guarded_connector, is_allowed
+from tests.webhooks.receiver import running_receiver
 
 REFUSED_IPV4 = [
     "0.0.0.0",  # noqa: S104 an address to refuse
@@ -90,3 +96,51 @@ def test_what_is_not_global_is_never_allowed(address: IPv4Address) -> None:
 def test_what_is_local_is_never_allowed(address: IPv4Address) -> None:
     is_local = address.is_private or address.is_loopback or address.is_link_local or address.is_multicast
     assert not is_local or not is_allowed(str(address), ())
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_addresses_of_a_name_are_judged(allowed: bool) -> None:
+    connector = guarded_connector([ip_network("127.0.0.0/8")] if allowed else [])
+    async with running_receiver() as receiver, aiohttp.ClientSession(connector=connector) as session:
+        asked = session.post(receiver.url(host="localhost"), headers={"webhook-id": "1"})
+        (outcome,) = await asyncio.gather(asked, return_exceptions=True)
+
+        assert isinstance(outcome, aiohttp.ClientResponse if allowed else aiohttp.ClientConnectorError)
+        assert len(receiver.received) == allowed
+
+
+@pytest.mark.parametrize("name", ["nobody.invalid", "x" * 64 + ".example"])
+async def test_name_that_cannot_be_looked_up_is_an_error_of_the_call(name: str) -> None:
+    async with aiohttp.ClientSession(connector=guarded_connector([])) as session:
+        with pytest.raises((aiohttp.ClientConnectorError, ValueError)):
+            await session.get(f"http://{name}/")
+
+
+_ASKS_IN_VAIN = """
+import asyncio, sys, time
+import aiohttp
+from server.guard import guarded_connector
+
+# As where a name's servers are silent.
+sys.addaudithook(lambda event, _: event == "socket.getaddrinfo" and time.sleep(300))
+
+async def ask(session, number):
+    async with session.get(f"http://silent-{number}.example/"):
+        pass
+
+async def main():
+    timeout = aiohttp.ClientTimeout(total=0.2)
+    async with aiohttp.ClientSession(connector=guarded_connector([]), timeout=timeout) as session:
+        failed = await asyncio.gather(*(ask(session, n) for n in range(100)), return_exceptions=True)
+    print({type(error).__name__ for error in failed})
+
+asyncio.run(main())
+"""
+
+
+def test_process_ends_without_the_answers_that_it_no_longer_waits_for() -> None:
+    root = Path(__file__).parent.parent
+    ended = subprocess.run([sys.executable, "-c", _ASKS_IN_VAIN], cwd=root, capture_output=True, text=True, timeout=60)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "{'TimeoutError'}\n"
