@@ -1,4 +1,5 @@
-"""What a process does beside its requests: a step that is repeated, and at which pace it asks others."""
+"""What a process does beside its requests: a step that is repeated, at which pace it asks others, and how long it waits
+for what failed."""
 
 import asyncio
 import random
@@ -6,7 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import structlog
@@ -62,6 +64,23 @@ class Backoff:
         doubled = min(self.first * (1 << min(attempts - 1, 20)), self.longest)
         granted = min(asked or timedelta(0), self.longest_asked)
         return max(doubled, granted) * (1 + 0.2 * dice())
+
+
+def parse_retry_after(value: str | None, *, now: datetime) -> timedelta | None:
+    """What a Retry-After header asks for, as seconds or as an HTTP date; None where there is none that makes sense."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        # More digits than any wait that could be granted.
+        return timedelta(seconds=int(value[:10]))
+    try:
+        until = parsedate_to_datetime(value)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max(until - now, timedelta(0))
 
 
 class Pace:

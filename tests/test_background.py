@@ -1,14 +1,15 @@
 """The pace at which background work asks others, and how long it waits for what failed."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.background import Backoff, Pace
+from server.background import Backoff, Pace, parse_retry_after
 
 
 class Clock:
@@ -58,6 +59,7 @@ async def test_those_that_wait_together_begin_one_after_the_other() -> None:
     assert waits == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
 
 
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BACKOFF = Backoff(timedelta(seconds=1), timedelta(minutes=5), longest_asked=timedelta(hours=1))
 ROLLS = st.floats(min_value=0, max_value=1)
 ASKED = st.none() | st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=999))
@@ -86,3 +88,39 @@ def test_delays_double_to_the_longest() -> None:
 
 def test_what_failed_together_does_not_return_together() -> None:
     assert len({BACKOFF.delay(5) for _ in range(20)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("٣", None),
+        ("0", timedelta(0)),
+        (" 120 ", timedelta(minutes=2)),
+        ("9" * 400, timedelta(seconds=9999999999)),
+        ("Mon, 23 Nov 2026 12:00:30 GMT", timedelta(seconds=30)),
+        ("Mon, 23 Nov 2026 12:00:30 -0000", timedelta(seconds=30)),
+        ("Mon, 23 Nov 2026 11:00:00 GMT", timedelta(0)),
+        ("Mon, 99 Nov 2026 11:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str | None, expected: timedelta | None) -> None:
+    assert parse_retry_after(value, now=NOW) == expected
+
+
+@given(value=st.text(max_size=40))
+def test_any_retry_after_is_read_without_error(value: str) -> None:
+    asked = parse_retry_after(value, now=NOW)
+
+    assert asked is None or asked >= timedelta(0)
+
+
+@given(wait=st.integers(0, 10**7))
+def test_dates_say_the_same_as_seconds(wait: int) -> None:
+    date = format_datetime(NOW + timedelta(seconds=wait), usegmt=True)
+
+    assert parse_retry_after(date, now=NOW) == parse_retry_after(str(wait), now=NOW)

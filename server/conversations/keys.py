@@ -1,13 +1,16 @@
 """The ids of a conversation."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 from uuid import UUID
 
 from server.errors import NotFound
-from server.validation import parse_uuid
+from server.validation import FieldChecks, parse_uuid
 
 KeyName = Literal["id", "client_conversation_id", "global_id", "internal_conversation_id"]
+
+# Those that a new resource may name its conversation with.
+NAMING_KEYS: tuple[KeyName, ...] = ("client_conversation_id", "internal_conversation_id", "global_id")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,22 @@ class ConversationKey:
         if found is None:
             raise ConversationNotFound(self)
         return found
+
+
+class NamesConversation(Protocol):
+    """What is asked for and belongs to a conversation; the empty string stands for what is not given."""
+
+    client_conversation_id: str
+    internal_conversation_id: str
+    global_id: str
+
+
+def read_conversation_key(given: NamesConversation, bad: FieldChecks, *, within: str = "") -> ConversationKey | None:
+    """The id that it names its conversation with, if it does; more than one are bad fields of the message `within`."""
+    keys = [ConversationKey(name, value) for name in NAMING_KEYS if (value := getattr(given, name))]
+    for key in keys[1:]:
+        bad.add(f"{within}.{key.name}" if within else key.name, f"give it or {keys[0].name}, not both")
+    return keys[0] if keys else None
 
 
 class ConversationNotFound(NotFound):

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 from commonservices.v1 import message_service_pb2
 
-from server.conversations.keys import ConversationKey, KeyName
+from server.conversations.keys import ConversationKey, read_conversation_key
 from server.errors import FieldViolation, InvalidArgument
-from server.validation import FieldChecks, checking
+from server.validation import checking
 
 MMS_OVER_CHARACTERS = 160
 SCHEDULE_AT_MOST = timedelta(days=366)
@@ -55,8 +55,6 @@ class Draft:
         return any((self.sender_number, self.messaging_service_sid, self.global_customer_id))
 
 
-_CONVERSATION_KEYS: tuple[KeyName, ...] = ("client_conversation_id", "internal_conversation_id", "global_id")
-
 _IDENTITIES = ("client_conversation_id", "messaging_service_sid", "global_customer_id")
 
 # What is said of a message that nothing is known to be sent from.
@@ -75,7 +73,7 @@ def read_draft(request: message_service_pb2.CreateMessageRequest, *, now: dateti
     with checking(request) as bad:
         bad.identities(given, *_IDENTITIES, within="message")
         sender_number = bad.phone_number("message.sender_number", given.sender_number) if given.sender_number else None
-        conversation = _conversation(given, bad)
+        conversation = read_conversation_key(given, bad, within="message")
         if conversation is None and not any((sender_number, given.messaging_service_sid, given.global_customer_id)):
             bad.add(SENDER_MISSING.field, SENDER_MISSING.description)
         receiver_number = bad.phone_number("message.receiver_number", given.receiver_number)
@@ -102,10 +100,3 @@ def read_draft(request: message_service_pb2.CreateMessageRequest, *, now: dateti
         messaging_service_sid=given.messaging_service_sid or None,
         global_customer_id=given.global_customer_id or None,
     )
-
-
-def _conversation(given: message_service_pb2.NewMessage, bad: FieldChecks) -> ConversationKey | None:
-    keys = [ConversationKey(name, value) for name in _CONVERSATION_KEYS if (value := getattr(given, name))]
-    for key in keys[1:]:
-        bad.add(f"message.{key.name}", f"give it or {keys[0].name}, not both")
-    return keys[0] if keys else None

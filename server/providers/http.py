@@ -1,9 +1,8 @@
-"""What every provider's HTTP has in common: a pool with timeouts, two ways to go without an answer, and Retry-After."""
+"""What every provider's HTTP has in common: a pool with timeouts, two ways to go without an answer, and files."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 
 import aiohttp
 
@@ -70,17 +69,3 @@ async def read_stream(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         if not chunk:
             return
         yield chunk
-
-
-def retry_after(value: str | None, *, now: datetime) -> timedelta | None:
-    """What a Retry-After says, seconds or an HTTP date; a value that is neither says nothing."""
-    if value is None:
-        return None
-    if value.isdecimal():
-        # More digits than any wait that could be granted.
-        return timedelta(seconds=int(value[:10]))
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, IndexError, OverflowError):
-        return None
-    return max(at.replace(tzinfo=at.tzinfo or UTC) - now, timedelta(0))

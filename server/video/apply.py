@@ -37,12 +37,12 @@ from server.video.video_call import (
     USER_JOINED,
     USER_LEFT,
     ParticipantStatus,
-    Word,
     last_word,
     recording_word,
     session_after,
     session_word,
     stay_after,
+    word_of,
 )
 
 log = structlog.get_logger()
@@ -117,10 +117,10 @@ async def _apply(
         return
     if event.session_id is not None:
         session = await _apply_session(tx, call, session, event.session_id, event)
-    said = last_word(SESSION_WORDS, _word(call.provider_status, call.provider_status_at), session_word(event))
+    said = last_word(SESSION_WORDS, word_of(call.provider_status, call.provider_status_at), session_word(event))
     if said is not None:
         call.provider_status, call.provider_status_at = said.word, said.at
-    said = last_word(RECORDING_WORDS, _word(call.recording_status, call.recording_status_at), recording_word(event))
+    said = last_word(RECORDING_WORDS, word_of(call.recording_status, call.recording_status_at), recording_word(event))
     if said is not None:
         call.recording_status, call.recording_status_at = said.word, said.at
     moved: list[int] | None = []
@@ -215,7 +215,3 @@ async def _stranger(
 
 def _digest(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
-
-
-def _word(word: str | None, at: datetime | None) -> Word | None:
-    return Word(word, at) if word is not None and at is not None else None

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 from commonservices.v1 import video_call_service_pb2 as pb
 
-from server.conversations.keys import ConversationKey, KeyName
+from server.conversations.keys import ConversationKey, read_conversation_key
 from server.errors import FieldViolation, InvalidArgument
 from server.validation import FieldChecks, checking
 
 _DEFAULT_CALL_LENGTH = 60
-
-_CONVERSATION_KEYS: tuple[KeyName, ...] = ("client_conversation_id", "internal_conversation_id", "global_id")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def read_video_call(request: pb.CreateVideoCallRequest) -> VideoCallDraft:
     with checking(request) as bad:
         _check_name("video_call.session_name", given.session_name, bad)
         _check_name("video_call.host_username", given.host_username, bad)
-        conversation = _conversation(given, bad)
+        conversation = read_conversation_key(given, bad, within="video_call")
         callback_url = bad.http_url("video_call.callback_url", given.callback_url) if given.callback_url else None
     is_length_given = given.HasField("maximum_call_length")
     return VideoCallDraft(
@@ -80,10 +78,3 @@ def _check_name(field: str, value: str, bad: FieldChecks) -> None:
         bad.add(field, "is required")
     elif any(unicodedata.category(character) == "Cc" for character in value):
         bad.add(field, "must not contain control characters")
-
-
-def _conversation(given: pb.NewVideoCall, bad: FieldChecks) -> ConversationKey | None:
-    keys = [ConversationKey(name, value) for name in _CONVERSATION_KEYS if (value := getattr(given, name))]
-    for key in keys[1:]:
-        bad.add(f"video_call.{key.name}", f"give it or {keys[0].name}, not both")
-    return keys[0] if keys else None

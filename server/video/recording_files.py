@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.encryption import Cipher
 from server.providers.video_ports import RecordingFile, VideoEvent
 from server.video.tables import VideoCallRecordingRow, VideoCallRow, VideoSessionRow
-from server.video.video_call import FILE_WORDS, FILES_COMPLETED, Word, file_word, last_word
+from server.video.video_call import FILE_WORDS, FILES_COMPLETED, Word, file_word, last_word, word_of
 
 PENDING = "pending"
 STORED = "stored"
@@ -58,11 +58,11 @@ async def apply_files(
 async def _apply_word(tx: AsyncSession, session: VideoSessionRow, word: Word) -> None:
     """What is said of a session's files is said of those that are told of later, too."""
     session.recordings_status, session.recordings_status_at = _last(
-        word, _word(session.recordings_status, session.recordings_status_at)
+        word, word_of(session.recordings_status, session.recordings_status_at)
     )
     query = select(VideoCallRecordingRow).where(VideoCallRecordingRow.video_session_id == session.id)
     for row in await tx.scalars(query):
-        row.provider_status, row.provider_status_at = _last(word, _word(row.provider_status, row.provider_status_at))
+        row.provider_status, row.provider_status_at = _last(word, word_of(row.provider_status, row.provider_status_at))
 
 
 def _take(
@@ -86,15 +86,11 @@ def _take(
         row.error_description = None
         # A worker that has it keeps it for as long as it said.
         row.due_at = row.due_at or now
-    said = [Word(_COMPLETED, event.occurred_at), _word(row.provider_status, row.provider_status_at)]
+    said = [Word(_COMPLETED, event.occurred_at), word_of(row.provider_status, row.provider_status_at)]
     if session is not None:
         row.video_session_id = row.video_session_id or session.id
-        said.append(_word(session.recordings_status, session.recordings_status_at))
+        said.append(word_of(session.recordings_status, session.recordings_status_at))
     row.provider_status, row.provider_status_at = _last(*said)
-
-
-def _word(word: str | None, at: datetime | None) -> Word | None:
-    return Word(word, at) if word is not None and at is not None else None
 
 
 def _last(*said: Word | None) -> tuple[str, datetime]:

@@ -64,6 +64,11 @@ class Word:
     at: datetime
 
 
+def word_of(word: str | None, at: datetime | None) -> Word | None:
+    """What a row has of it; None where nothing was said."""
+    return Word(word, at) if word is not None and at is not None else None
+
+
 @dataclass(frozen=True)
 class Session:
     """A session at Zoom: when it was first told of, when it began and ended."""

@@ -10,10 +10,10 @@ from http import HTTPStatus
 import aiohttp
 
 from server.accounts.callbacks import CallbackCredentials
+from server.background import parse_retry_after
 from server.config import Network
 from server.guard import guarded_connector
 from server.webhooks import signing
-from server.webhooks.retry import parse_retry_after
 
 # A 2xx has to come within this, the look-up of the name and the connection included.
 TIMEOUT = timedelta(seconds=15)

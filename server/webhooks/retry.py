@@ -1,8 +1,7 @@
-"""What an attempt's answer means for its delivery: pure, with the clock and the dice as arguments."""
+"""What an attempt's answer means for its delivery: pure, with the dice as an argument."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from http import HTTPStatus
 
 # The delays after the first, second, … failed attempt of a run; the one after the last of them ends the run.
@@ -59,20 +58,3 @@ def decide(*, attempt: int, status: int | None, retry_after: timedelta | None, r
     if retry_after is not None:
         delay = max(delay, min(retry_after, max(2 * scheduled, LONGEST_EARLY_WAIT)))
     return RetryIn(delay)
-
-
-def parse_retry_after(value: str | None, *, now: datetime) -> timedelta | None:
-    """What a Retry-After header asks for, as seconds or as an HTTP date; None where there is none that makes sense."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        # More digits than any wait that could be granted.
-        return timedelta(seconds=int(value[:10]))
-    try:
-        until = parsedate_to_datetime(value)
-    except (ValueError, IndexError, OverflowError):
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max(until - now, timedelta(0))

@@ -8,17 +8,15 @@ from datetime import timedelta
 
 from commonservices.v1 import sdk_call_service_pb2 as pb
 
-from server.conversations.keys import ConversationKey, KeyName
+from server.conversations.keys import NAMING_KEYS, ConversationKey, read_conversation_key
 from server.errors import FieldViolation, InvalidArgument
-from server.validation import FieldChecks, checking
+from server.validation import checking
 
 _DEFAULT_TTL = 3600
 
-_CONVERSATION_KEYS: tuple[KeyName, ...] = ("client_conversation_id", "internal_conversation_id", "global_id")
-
 # The texts of a browser's call that a voice token has too, under the same names and rules; its `To` is the token's
 # phone_number.
-_SHARED = (*_CONVERSATION_KEYS, "messaging_service_sid", "global_customer_id", "callback_url")
+_SHARED = (*NAMING_KEYS, "messaging_service_sid", "global_customer_id", "callback_url")
 _CONTACT = "To"
 _REQUEST_ID = "request_id"
 _LONGEST_REQUEST_ID = 255
@@ -76,7 +74,7 @@ def read_voice_token(request: pb.CreateVoiceTokenRequest) -> VoiceTokenDraft:
             "global_customer_id",
             within="conversation",
         )
-        conversation = _conversation(given, bad, within="conversation.")
+        conversation = read_conversation_key(given, bad, within="conversation")
         if given.conversation_id and conversation is not None:
             bad.add(f"conversation.{conversation.name}", "give it or conversation_id, not both")
         if not given.conversation_id and conversation is None:
@@ -111,7 +109,7 @@ def read_sdk_call(body: bytes) -> SdkCallDraft:
         for name, problem in problems.items():
             bad.add(name, problem)
         bad.identities(given, "client_conversation_id", "messaging_service_sid", "global_customer_id")
-        conversation = _conversation(given, bad, within="")
+        conversation = read_conversation_key(given, bad)
         callback_url = bad.http_url("callback_url", given.callback_url) if given.callback_url else None
         phone_number = bad.phone_number(_CONTACT, contact) if contact else None
         if len(request_id) > _LONGEST_REQUEST_ID:
@@ -166,10 +164,3 @@ def _is_unicode(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _conversation(given: pb.NewVoiceToken, bad: FieldChecks, *, within: str) -> ConversationKey | None:
-    keys = [ConversationKey(name, value) for name in _CONVERSATION_KEYS if (value := getattr(given, name))]
-    for key in keys[1:]:
-        bad.add(f"{within}{key.name}", f"give it or {keys[0].name}, not both")
-    return keys[0] if keys else None

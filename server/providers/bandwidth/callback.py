@@ -21,6 +21,7 @@ from server.providers.ports import (
     SignatureInvalid,
     SignedRequest,
 )
+from server.providers.text import legible
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +103,7 @@ class _Event:
             message_sid=self._text(self._message, "id"),
             sender_number=self._text(self._message, "from"),
             receiver_number=self._text(self._fields, "to"),
-            message_body=_legible(self._string(self._message.get("text") or "", "message.text")),
+            message_body=legible(self._string(self._message.get("text") or "", "message.text")),
             media=tuple(
                 InboundMedia(url, named_type(url)) for url in urls if not path_of(url).lower().endswith(_LAYOUTS)
             ),
@@ -126,7 +127,7 @@ class _Event:
     def _printed(self, value: object, path: str) -> str:
         """What a row can hold: an id or a number that it cannot is nobody's."""
         printed = self._string(value, path)
-        if printed != _legible(printed):
+        if printed != legible(printed):
             raise CallbackMalformed(f"{self._name}: {path} has characters that are no text")
         return printed
 
@@ -159,12 +160,6 @@ def _uuid(tag: object) -> UUID | None:
         return UUID(tag) if isinstance(tag, str) else None
     except ValueError:
         return None
-
-
-def _legible(text: str) -> str:
-    """The text with U+FFFD for what no row can hold: NUL, and halves of characters that JSON can escape."""
-    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return whole.replace("\0", "\ufffd")
 
 
 def _credentials(authorization: str) -> bytes:

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from server.background import parse_retry_after
 from server.providers.bandwidth.oauth import AuthorizedSession, ClientCredentials
-from server.providers.http import NoAnswer, exchange, retry_after
+from server.providers.http import NoAnswer, exchange
 
 
 class Refusal(Exception):
@@ -64,7 +65,7 @@ class BandwidthClient:
                 status, text, wait = answer.status, await answer.text(), answer.headers.get("Retry-After")
         body = _json_object(text)
         if not 200 <= status < 300:
-            raise Refusal(status=status, kind=_kind(body), retry_after=retry_after(wait, now=datetime.now(UTC)))
+            raise Refusal(status=status, kind=_kind(body), retry_after=parse_retry_after(wait, now=datetime.now(UTC)))
         if body is None:
             raise NoAnswer("the answer is not a JSON object")
         return body

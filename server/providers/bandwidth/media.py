@@ -5,9 +5,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from server.background import parse_retry_after
 from server.providers.bandwidth.media_types import UNNAMED, named_type
 from server.providers.bandwidth.oauth import AuthorizedSession, ClientCredentials
-from server.providers.http import NoAnswer, NotReached, exchange, read_file, retry_after
+from server.providers.http import NoAnswer, NotReached, exchange, read_file
 from server.providers.ports import Media, MediaRefused, ProviderUnavailable
 
 # The account or its credentials are wrong, or there is too much to do: later it may be had.
@@ -61,7 +62,7 @@ def _check_status(answer: aiohttp.ClientResponse) -> None:
     if answer.status == 200:
         return
     if answer.status >= 500 or answer.status in _LATER:
-        wait = retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
+        wait = parse_retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
         raise ProviderUnavailable(f"status {answer.status}", retry_after=wait)
     raise MediaRefused(f"was answered with status {answer.status}")
 

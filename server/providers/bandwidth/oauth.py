@@ -12,7 +12,8 @@ from typing import Any
 import aiohttp
 import structlog
 
-from server.providers.http import NoAnswer, NotReached, exchange, open_session, retry_after
+from server.background import parse_retry_after
+from server.providers.http import NoAnswer, NotReached, exchange, open_session
 from server.providers.ports import ProviderUnavailable
 
 log = structlog.get_logger(__name__)
@@ -132,7 +133,7 @@ class AuthorizedSession:
         except (NotReached, NoAnswer) as error:
             raise ProviderUnavailable(f"the token endpoint: {error}") from error
         if status != 200:
-            asked = retry_after(wait, now=datetime.now(UTC))
+            asked = parse_retry_after(wait, now=datetime.now(UTC))
             raise ProviderUnavailable(f"the token endpoint: status {status}", retry_after=asked)
         return _token(text, asked_at=asked_at)
 

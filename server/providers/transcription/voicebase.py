@@ -11,7 +11,8 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from server.providers.http import NoAnswer, NotReached, exchange, open_session, retry_after
+from server.background import parse_retry_after
+from server.providers.http import NoAnswer, NotReached, exchange, open_session
 from server.providers.ports import ProviderOutcomeUnknown, ProviderUnavailable
 from server.providers.transcription.callback_url import CallbackUrls
 from server.providers.transcription.voicebase_media import MediaMalformed, error_text, parse_media
@@ -124,7 +125,7 @@ def _failure(answer: aiohttp.ClientResponse, text: str) -> ProviderUnavailable |
     Only VoiceBase's own form of error says that a recording is refused for good: without it somebody in between
     answered, or the address is wrong.
     """
-    wait = retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
+    wait = parse_retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status in _NOT_TAKEN:
         return ProviderUnavailable(f"status {answer.status}", retry_after=wait)
     refusal = error_text(text)

@@ -7,10 +7,10 @@
 """
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from server.providers.text import legible
 from server.providers.transcription_ports import Transcript, Word
 
 # No documented answer shows how a failure is told; what is said is passed on so far.
@@ -20,9 +20,6 @@ _LONGEST_FAILURE = 500
 _PUNCTUATION = "punc"
 
 _LONGEST_MS = 7 * 86_400_000
-
-# What JSON can spell and no row can hold: NUL and the halves of characters.
-_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class MediaMalformed(Exception):
@@ -48,7 +45,7 @@ def parse_media(body: bytes | str) -> VoiceBaseMedia:
         raise MediaMalformed("the body is not a JSON object")
     problems: list[str] = []
     media_id, status = fields.get("mediaId"), fields.get("status")
-    if not isinstance(media_id, str) or not media_id or _NOT_STORABLE.search(media_id):
+    if not isinstance(media_id, str) or not media_id or media_id != legible(media_id):
         problems.append("mediaId must be a text")
     if not isinstance(status, str):
         problems.append("status must be a text")
@@ -73,7 +70,7 @@ def error_text(body: str) -> str | None:
 def _failure(fields: dict[str, Any]) -> str:
     errors = fields.get("errors")
     told = [each.get("error") for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
-    words = " ".join(" ".join(_storable(each).split()) for each in told if isinstance(each, str))
+    words = " ".join(" ".join(legible(each).split()) for each in told if isinstance(each, str))
     return f"{_UNEXPLAINED}: {words}"[:_LONGEST_FAILURE] if words else _UNEXPLAINED
 
 
@@ -87,17 +84,13 @@ def _transcript(value: Any, problems: list[str]) -> Transcript:
         if not _is_word(each):
             problems.append(f"transcript.words[{index}] must have w, a text, and s and e, milliseconds in that order")
             return Transcript(())
-        text, kind = _storable(each["w"]).strip(), each.get("m")
+        text, kind = legible(each["w"]).strip(), each.get("m")
         if kind == _PUNCTUATION and words:
             last = words[-1]
             words[-1] = Word(last.text + text, last.start_ms, last.end_ms, last.confidence)
         elif kind is None and text:
             words.append(Word(text, round(each["s"]), round(each["e"]), _confidence(each.get("c"))))
     return Transcript(tuple(words))
-
-
-def _storable(text: str) -> str:
-    return _NOT_STORABLE.sub("\ufffd", text)
 
 
 def _is_word(value: Any) -> bool:

@@ -14,7 +14,8 @@ from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
 
-from server.providers.http import NoAnswer, exchange, open_session, retry_after
+from server.background import parse_retry_after
+from server.providers.http import NoAnswer, exchange, open_session
 from server.providers.twilio.account import TwilioAccount
 
 _NO_CONTENT = 204
@@ -69,7 +70,7 @@ class TwilioHttp(AsyncHttpClient):  # type: ignore[misc] # the SDK publishes no 
             raise Refusal(
                 status=response.status_code,
                 code=_error_code(response.text),
-                retry_after=retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC)),
+                retry_after=parse_retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC)),
             )
         if response.status_code != _NO_CONTENT and _json_object(response.text) is None:
             raise NoAnswer("the answer is not a JSON object")

@@ -8,7 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from server.providers.http import retry_after
+from server.background import parse_retry_after
 from server.providers.ports import MediaRefused, ProviderUnavailable
 from server.providers.twilio.account import TwilioAccount
 
@@ -75,5 +75,5 @@ class TwilioFiles:
         """Only that the file is gone is final: credentials and limits are put right, and the store has its bad days."""
         if answer.status in self._gone:
             return MediaRefused("is not at Twilio any more")
-        wait = retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
+        wait = parse_retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
         return ProviderUnavailable(f"status {answer.status}", retry_after=wait)

@@ -10,7 +10,8 @@ import jwt
 import structlog
 from yarl import URL
 
-from server.providers.http import NoAnswer, NotReached, exchange, open_session, retry_after
+from server.background import parse_retry_after
+from server.providers.http import NoAnswer, NotReached, exchange, open_session
 from server.providers.ports import ProviderError, ProviderRejected, ProviderUnavailable
 from server.providers.video_ports import SessionOver
 from server.providers.zoom.times import iso_time
@@ -121,6 +122,6 @@ def _error(text: str) -> tuple[int | None, str]:
 
 def _wait(value: str | None, *, now: datetime) -> timedelta | None:
     """What a Retry-After says; that of the daily limit names the time as ISO 8601 does, in none of HTTP's forms."""
-    wait = retry_after(value, now=now)
+    wait = parse_retry_after(value, now=now)
     until = iso_time(value)
     return wait if wait is not None or until is None else max(until - now, timedelta(0))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
+from server.providers.text import legible
 from server.providers.zoom.times import iso_time
 
 # Of an id or a name; longer ones are not Zoom's, and no index would take them.
@@ -83,9 +84,3 @@ class Fields:
     def _unchanged(self, name: str) -> str | None:
         said = self.text(name)
         return said if said == self[name] else None
-
-
-def legible(text: str) -> str:
-    """The text with U+FFFD for what no row can hold: NUL, and halves of characters that JSON can escape."""
-    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return whole.replace("\0", "\ufffd")

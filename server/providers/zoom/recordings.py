@@ -9,9 +9,10 @@ import aiohttp
 import jwt
 from yarl import URL
 
+from server.background import parse_retry_after
 from server.config import Network
 from server.guard import guarded_connector
-from server.providers.http import NoAnswer, NotReached, exchange, read_stream, retry_after
+from server.providers.http import NoAnswer, NotReached, exchange, read_stream
 from server.providers.ports import MediaRefused, ProviderFailure, ProviderUnavailable
 from server.providers.video_ports import RecordingStream
 
@@ -125,7 +126,7 @@ def _failure(answer: aiohttp.ClientResponse, download_token: str | None) -> Prov
     wants_token = answer.status == HTTPStatus.OK or answer.status in _DENIED
     if wants_token and (download_token is None or _has_expired(download_token, now=datetime.now(UTC))):
         return MediaRefused(f"was answered with {described} and there is no token that is good")
-    wait = retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
+    wait = parse_retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
     return ProviderUnavailable(
         "a page instead of the file" if answer.status == HTTPStatus.OK else described, retry_after=wait
     )
