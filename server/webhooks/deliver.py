@@ -98,7 +98,9 @@ class Deliverer:
         self._after = 0
         # Disabled endpoints whose backlog is being dead-lettered.
         self._emptying: set[int] = set()
+        # The group that gathers, and its one outcome for all who are in it.
         self._ended: list[_Ended] = []
+        self._gathering: asyncio.Task[None] | None = None
         self._recording = asyncio.Lock()
 
     async def aclose(self) -> None:
@@ -222,15 +224,19 @@ class Deliverer:
         finally:
             self._free_slot(claim.endpoint_id)
 
-    async def _record(self, ended: _Ended) -> None:
-        """Write what has gathered, or find it written by another attempt that had to wait less."""
+    def _record(self, ended: _Ended) -> asyncio.Task[None]:
+        """Have it written with what else has ended: a task that has its group's outcome."""
         self._ended.append(ended)
+        if self._gathering is None:
+            self._gathering = asyncio.create_task(self._write_gathered())
+        return self._gathering
+
+    async def _write_gathered(self) -> None:
         async with self._recording:
-            if self._ended and self._under_way > len(self._ended):
+            if self._under_way > len(self._ended):
                 await asyncio.sleep(_GATHER_SECONDS)
-            group, self._ended = self._ended, []
-            if group:
-                await self._write(group)
+            group, self._ended, self._gathering = self._ended, [], None
+            await self._write(group)
 
     async def _write(self, group: Sequence[_Ended]) -> None:
         """Record a group, in one transaction and one round trip."""
