@@ -44,6 +44,7 @@ from tests.calls.recorded import (
     wav,
 )
 from tests.clients import Client
+from tests.cut_off import ASKING, RECORDING, STORED, CutOffStorage, cut_off
 from tests.files.support import signer_of
 from tests.messages.media import Answer, Vendor, content, running_vendor, status
 from tests.messages.support import until
@@ -566,16 +567,23 @@ async def test_process_killed_between_storing_and_recording_costs_one_more_fetch
     assert await told(db, call) == ["finished", "recorded"]
 
 
-@pytest.mark.parametrize("moment", [*range(1, 40, 3), *range(40, 400, 40)])
+@pytest.mark.parametrize("moment", [ASKING, STORED, RECORDING])
 async def test_worker_may_be_cancelled_at_any_moment(
-    parts: CallParts, call: CallRow, vendor: Vendor, make_worker: MakeWorker, db: Database, moment: int
+    parts: CallParts,
+    call: CallRow,
+    vendor: Vendor,
+    folder: Path,
+    signer: UrlSigner,
+    make_worker: MakeWorker,
+    db: Database,
+    moment: str,
 ) -> None:
     await tell(parts, call, vendor)
-    step = asyncio.create_task(make_worker().step())
-    for _ in range(moment):
-        await asyncio.sleep(0)
-    step.cancel()
-    await asyncio.gather(step, return_exceptions=True)
+    storage = CutOffStorage(folder, signer, moment)
+    step = make_worker(storage).step()
+    asked, stored = lambda: vendor.waiting == 1, storage.stored
+    await cut_off(moment, step, db=db, table="call_recordings", asked=asked, gate=vendor.gate, stored=stored)
+    await storage.aclose()
 
     await make_due(db)
     await make_worker().step()

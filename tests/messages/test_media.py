@@ -17,6 +17,7 @@ from server.notifications import Notifications
 from server.providers.twilio.media import TwilioMediaFetcher
 from server.storage import FolderStorage, Storage, UrlSigner, open_storage
 from tests.clients import Client
+from tests.cut_off import ASKING, RECORDING, STORED, CutOffStorage, cut_off
 from tests.factories import RECEIVER, SENDER, create_message, make_messaging_service
 from tests.files.support import signer_of
 from tests.messages.media import (
@@ -384,16 +385,22 @@ async def test_crash_between_storing_and_recording_costs_one_more_fetch(
     assert vendor.fetched == {"a": 2, "b": 2}
 
 
-@pytest.mark.parametrize("moment", range(1, 40))
+@pytest.mark.parametrize("moment", [ASKING, STORED, RECORDING])
 async def test_worker_may_be_cancelled_at_any_moment(
-    db: Database, notifications: Notifications, vendor: Vendor, make_worker: MakeMediaWorker, moment: int
+    db: Database,
+    notifications: Notifications,
+    vendor: Vendor,
+    folder: Path,
+    signer: UrlSigner,
+    make_worker: MakeMediaWorker,
+    moment: str,
 ) -> None:
     message = await receive(db, notifications, vendor.urls("a", "b"))
-    step = asyncio.create_task(make_worker().step())
-    for _ in range(moment):
-        await asyncio.sleep(0)
-    step.cancel()
-    await asyncio.gather(step, return_exceptions=True)
+    storage = CutOffStorage(folder, signer, moment)
+    step = make_worker(storage).step()
+    asked, stored = lambda: vendor.waiting == 1, storage.stored
+    await cut_off(moment, step, db=db, table="messages", asked=asked, gate=vendor.gate, stored=stored)
+    await storage.aclose()
 
     await make_media_due(db)
     worker = make_worker()
