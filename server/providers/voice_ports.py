@@ -107,21 +107,16 @@ class VoiceCalls(Protocol):
 
 @dataclass(frozen=True)
 class LegProgress:
-    """A callback about one leg: `call_uuid` and `leg_uuid` are ours, where the URL named them."""
+    """A callback about one leg: `leg_uuid` is ours, where the URL named it."""
 
     call_sid: str
-    parent_call_sid: str | None
     # None in the callback of a detection that ended after the answer.
     provider_status: str | None
     answered_by: str | None
     occurred_at: datetime | None
-    from_number: str
     to_number: str
-    # Seconds it lasted, once completed.
-    duration: int | None
     # The provider's code of what went wrong, where it says one.
     error: ProviderError | None
-    call_uuid: UUID | None
     leg_uuid: UUID | None
 
 
@@ -168,7 +163,6 @@ class IncomingCall:
 class MenuChoice:
     """What was pressed in a menu: nothing is an empty string. `attempt` counts from 1."""
 
-    call_sid: str
     call_uuid: UUID
     digits: str
     attempt: int

@@ -253,15 +253,11 @@ def progress(leg: CallLegRow, sid: str, provider_status: str | None, **over: Any
     """A callback about a leg that its URL names."""
     given: dict[str, Any] = {
         "call_sid": sid,
-        "parent_call_sid": None,
         "provider_status": provider_status,
         "answered_by": None,
         "occurred_at": None,
-        "from_number": SENDER,
         "to_number": leg.address,
-        "duration": None,
         "error": None,
-        "call_uuid": None,
         "leg_uuid": leg.uuid,
     }
     return LegProgress(**{**given, **over})

@@ -72,7 +72,7 @@ class TwilioVoiceCallbackReader:
         return LegAnswer(progress=_progress(fields, query), conference_uuid=query.needed_uuid("conference_uuid"))
 
     def read_leg_progress(self, request: SignedRequest) -> LegProgress:
-        """The progress of a leg. Of a detection there is no status, and of numbers only what Twilio says."""
+        """The progress of a leg. Of a detection there is no status, and of the number only what Twilio says."""
         fields = self._verifier.storable_fields(request)
         _need(fields, "CallSid", *([] if fields.get("AnsweredBy") else ["CallStatus"]))
         return _progress(fields, _Query(request.url))
@@ -115,7 +115,6 @@ class TwilioVoiceCallbackReader:
         if not attempt:
             raise CallbackMalformed("attempt in the URL is not a number from 1")
         return MenuChoice(
-            call_sid=fields["CallSid"],
             call_uuid=query.needed_uuid("call_uuid"),
             digits=fields.get("Digits", ""),
             attempt=attempt,
@@ -174,15 +173,11 @@ def _need(fields: Mapping[str, str], *names: str, query: _Query | None = None, n
 def _progress(fields: Mapping[str, str], query: _Query) -> LegProgress:
     return LegProgress(
         call_sid=fields["CallSid"],
-        parent_call_sid=fields.get("ParentCallSid") or None,
         provider_status=fields.get("CallStatus") or None,
         answered_by=fields.get("AnsweredBy") or None,
         occurred_at=_time(fields.get("Timestamp")),
-        from_number=fields.get("From", ""),
         to_number=fields.get("To", ""),
-        duration=_count(fields.get("CallDuration")),
         error=_error(fields.get("ErrorCode")),
-        call_uuid=query.uuid("call_uuid"),
         leg_uuid=query.uuid("leg_uuid"),
     )
 

@@ -76,7 +76,6 @@ def test_url_without_what_is_needed_is_named_with_the_fields(kind: str, told: st
     [
         ("leg answer", "conference_uuid"),
         ("leg answer", "leg_uuid"),
-        ("leg progress", "call_uuid"),
         ("leg progress", "leg_uuid"),
         ("conference event", "conference_uuid"),
         ("recording", "call_uuid"),
