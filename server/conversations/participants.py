@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, func, select
+from sqlalchemy import DateTime, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,9 +19,16 @@ from server.conversations import queries
 from server.conversations.drafts import CONTACT, MOST_PARTICIPANTS, ConversationDraft, ParticipantDraft
 from server.conversations.tables import ConversationRow, PairingRow, ParticipantRow
 from server.errors import FieldViolation, InvalidArgument, NotFound, Unavailable
-from server.numbers import selection
+from server.numbers import opt_outs, selection
 from server.numbers.selection import NoSenderNumber, NumberPoolExhausted, PhoneNumberPaired, SenderNumberNotOwned
-from server.numbers.tables import OptOutRow, TwilioNumberRow
+from server.numbers.tables import TwilioNumberRow
+
+# What a contact is written to from: its number, for the service of that, else for the conversation's.
+_OPTED_OUT_AT = opt_outs.opted_out_at(
+    number="participants.twilio_number",
+    service="coalesce(twilio_numbers.messaging_service_id, conversations.messaging_service_id)",
+    contact=f"CASE participants.role WHEN '{CONTACT}' THEN participants.phone_number END",
+)
 
 # How often a number is chosen anew because a message took the one before for its own conversation.
 _TRIES = 10
@@ -48,18 +55,9 @@ class Participant:
 async def participants_of(tx: AsyncSession, conversation_ids: Sequence[int]) -> list[Participant]:
     """The participants of these conversations in the order of joining, as they are stored now."""
     query = (
-        select(ParticipantRow, ConversationRow, OptOutRow.opted_out_at)
+        select(ParticipantRow, ConversationRow, literal_column(_OPTED_OUT_AT, DateTime(timezone=True)))
         .join(ConversationRow, ConversationRow.id == ParticipantRow.conversation_id)
         .outerjoin(TwilioNumberRow, TwilioNumberRow.phone_number == ParticipantRow.twilio_number)
-        .outerjoin(
-            OptOutRow,
-            and_(
-                OptOutRow.messaging_service_id
-                == func.coalesce(TwilioNumberRow.messaging_service_id, ConversationRow.messaging_service_id),
-                OptOutRow.phone_number == ParticipantRow.phone_number,
-                ParticipantRow.role == CONTACT,
-            ),
-        )
         .where(ParticipantRow.conversation_id.in_(conversation_ids))
         .order_by(ParticipantRow.id)
         .execution_options(populate_existing=True)

@@ -120,11 +120,12 @@ async def note_opt_out(db: Database, *, message: Message, error: ProviderError |
     news, so that a repeated report does not undo a START that came since. One of a message that was handed over before
     the START is out of date, however late it comes.
     """
-    if error is None or not error.recipient_opted_out or message.messaging_service_id is None:
+    if error is None or not error.recipient_opted_out:
         return
     await opt_outs.record_refusal(
         db,
         messaging_service_id=message.messaging_service_id,
+        twilio_number=message.sender_number,
         phone_number=message.receiver_number,
         asked_at=message.first_claimed_at or message.created_at,
     )

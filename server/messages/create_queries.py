@@ -5,7 +5,7 @@ from functools import cache
 from server import idempotency
 from server.events import outbox
 from server.messages.queries import COLUMNS
-from server.numbers import line_types, selection
+from server.numbers import line_types, opt_outs, selection
 
 _NAMED = "SELECT * FROM conversations WHERE bearer_id = b.id AND {key} = %(conversation_key)s"
 
@@ -33,6 +33,10 @@ _CONVERSATIONS = {
     "global_customer_id": _OF_SERVICE.format(named="cu.global_customer_id = %(global_customer_id)s"),
 }
 
+_OPTED_OUT_AT = opt_outs.opted_out_at(
+    number="s.phone_number", service="s.messaging_service_id", contact="%(receiver_number)s"
+)
+
 
 @cache
 def resolve(conversation: str, *, sender_given: bool) -> str:
@@ -50,7 +54,7 @@ SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid, now() AS now,
        s.phone_number, s.provider, s.messaging_service_id, s.messaging_service_sid, s.is_k12_pool,
        s.paired_conversation_id,
        CASE WHEN s.phone_number IS NULL AND v.id IS NOT NULL THEN {selection.HAS_NUMBERS} END AS service_has_numbers,
-       o.opted_out_at IS NOT NULL AS recipient_opted_out,
+       {_OPTED_OUT_AT} IS NOT NULL AS recipient_opted_out,
        l.line_type AS phone_number_type, coalesce({line_types.IS_KNOWN}, false) AS line_type_is_known,
        k.fingerprint, k.response_encrypted
 FROM bearers b
@@ -59,8 +63,6 @@ LEFT JOIN participants p
      ON p.conversation_id = c.id AND p.role = 'contact' AND p.phone_number = %(receiver_number)s
 LEFT JOIN LATERAL ({selection.SERVICE}) v ON true
 LEFT JOIN LATERAL ({selection.number(selection.GIVEN if sender_given else selection.CHOSEN)}) s ON true
-LEFT JOIN opt_outs o
-     ON o.messaging_service_id = s.messaging_service_id AND o.phone_number = %(receiver_number)s
 LEFT JOIN line_types l ON l.phone_number = %(receiver_number)s
 LEFT JOIN idempotency_keys k ON k.bearer_id = b.id AND k.request_id = %(request_id)s
      AND k.created_at >= {idempotency.REMEMBERED_SINCE}

@@ -11,7 +11,7 @@ from server.providers.ports import Keyword
 # the conversation that the two are paired in; else to the owner of the number's messaging service, and where there is
 # none, or none any more, to the oldest Admin. `bearer_id` is null if there is not even that one. A number that has left
 # its messaging service speaks to the contacts it is paired with for the conversation's.
-RESOLVE = """
+RESOLVE = f"""
 SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid,
        CASE WHEN c.id IS NULL THEN nextval('messages_id_seq') END AS answer_id, uuidv7() AS answer_uuid,
        r.contact, r.phone_number, b.id AS bearer_id, coalesce(c.callback_url, b.callback_url) AS callback_url,
@@ -22,7 +22,8 @@ SELECT nextval('messages_id_seq') AS id, uuidv7() AS message_uuid,
        CASE s.provider WHEN 'bandwidth' THEN s.bandwidth_messaging_sid ELSE s.twilio_messaging_sid END
            AS answer_service_sid,
        l.line_type AS phone_number_type,
-       o.opted_out_at IS NOT NULL AS has_opted_out,
+       {opt_outs.opted_out_at(number="r.phone_number", service="s.id", contact="r.contact")} IS NOT NULL
+           AS has_opted_out,
        coalesce(a.answered_at > %(answered_since)s, false) AS was_answered
 FROM (SELECT %(sender_number)s::text AS contact, %(receiver_number)s::text AS phone_number) r
 LEFT JOIN pairings p ON p.twilio_number = r.phone_number AND p.phone_number = r.contact
@@ -30,7 +31,6 @@ LEFT JOIN conversations c ON c.id = p.conversation_id
      AND EXISTS (SELECT FROM bearers WHERE bearers.id = c.bearer_id AND bearers.deleted_at IS NULL)
 LEFT JOIN twilio_numbers n ON n.phone_number = r.phone_number
 LEFT JOIN messaging_services s ON s.id = coalesce(n.messaging_service_id, c.messaging_service_id)
-LEFT JOIN opt_outs o ON o.messaging_service_id = s.id AND o.phone_number = r.contact
 LEFT JOIN bearers owner ON owner.id = s.bearer_id AND owner.deleted_at IS NULL
 LEFT JOIN bearers b ON b.id = coalesce(c.bearer_id, owner.id, (
     SELECT id FROM bearers WHERE bearer_type = 'Admin' AND deleted_at IS NULL ORDER BY id LIMIT 1
@@ -51,8 +51,8 @@ media AS (
 ),"""
 
 _KEYWORDS = {
-    Keyword.STOP: f"opt_out AS ({opt_outs.record_keyword('message', contact='sender_number')}),",
-    Keyword.START: f"opt_in AS ({opt_outs.opt_in('message', contact='sender_number')}),",
+    Keyword.STOP: f"{opt_outs.record_keyword('message', contact='sender_number', number='receiver_number')},",
+    Keyword.START: f"{opt_outs.opt_in('message', contact='sender_number', number='receiver_number')},",
 }
 
 
@@ -64,7 +64,7 @@ def insert(*, keyword: Keyword | None, with_media: bool) -> str:
 WITH message AS (
     {_MESSAGE} VALUES ({_VALUES})
     ON CONFLICT (provider, message_sid) DO NOTHING
-    RETURNING id, messaging_service_id, sender_number
+    RETURNING id, messaging_service_id, sender_number, receiver_number
 ),
 {_MEDIA if with_media else ""}
 {_KEYWORDS.get(keyword, "") if keyword else ""}

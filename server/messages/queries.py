@@ -65,8 +65,12 @@ WHERE m.conversation_id = %(conversation_id)s AND m.id < coalesce(%(after_id)s, 
 ORDER BY m.id DESC LIMIT %(limit)s
 """
 
+_OPTED_OUT_AT = opt_outs.opted_out_at(
+    number="m.sender_number", service="m.messaging_service_id", contact="m.receiver_number"
+)
+
 # Leases up to `limit` due messages of a lane. `was_in_doubt` tells that an earlier claim has no recorded outcome,
-# `recipient_opted_out` that the receiver takes no messages of the messaging service any more.
+# `recipient_opted_out` that the receiver takes no messages of the messaging service or the number any more.
 CLAIM = f"""
 WITH due AS (
     SELECT id FROM messages WHERE priority = %(priority)s AND due_at <= now()
@@ -79,7 +83,7 @@ m AS (
     FROM due WHERE messages.id = due.id
     RETURNING messages.*, old.in_doubt AS was_in_doubt
 )
-SELECT {SELECTED}, m.was_in_doubt, {opt_outs.exists("m", contact="receiver_number")} AS recipient_opted_out
+SELECT {SELECTED}, m.was_in_doubt, {_OPTED_OUT_AT} IS NOT NULL AS recipient_opted_out
 FROM m {JOINED}
 """
 

@@ -107,6 +107,24 @@ class OptOutRow(Base):
     opted_in_at: Mapped[datetime | None]
 
 
+class NumberOptOutRow(Base):
+    """What they have said to one of our numbers, which holds for it wherever it goes."""
+
+    __tablename__ = "number_opt_outs"
+    __table_args__ = (
+        CheckConstraint("source IN ('keyword', 'provider')", name="source"),
+        CheckConstraint("opted_out_at IS NOT NULL OR opted_in_at IS NOT NULL", name="was_said"),
+    )
+
+    twilio_number: Mapped[str] = mapped_column(primary_key=True)
+    phone_number: Mapped[str] = mapped_column(primary_key=True)
+    # Whom the number spoke for then, of which `opt_outs` says what holds; null where for nobody.
+    messaging_service_id: Mapped[int | None] = mapped_column(ForeignKey("messaging_services.id"))
+    source: Mapped[str]
+    opted_out_at: Mapped[datetime | None]
+    opted_in_at: Mapped[datetime | None]
+
+
 class LineTypeRow(Base):
     """What a provider's lookup says of a number. While `due_at` is set it is to be looked up."""
 

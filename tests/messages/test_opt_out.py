@@ -149,7 +149,7 @@ async def test_word_to_a_number_that_has_left_its_service_is_of_the_conversation
     assert (stopped, await opted_out(db)) == ({(service_id, RECEIVER, "keyword")}, set())
 
 
-async def test_word_to_a_number_in_no_service_is_an_ordinary_text(
+async def test_word_to_a_number_in_no_service_is_of_none(
     texts: Texts, admin: Client, client: Client, db: Database
 ) -> None:
     assert (await received(db, await texts.send("STOP"))).message_body == "STOP"

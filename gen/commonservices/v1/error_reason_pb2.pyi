@@ -93,8 +93,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     add numbers. Metadata: receiver_number.
     """
     RECIPIENT_OPTED_OUT: _ErrorReason.ValueType  # 45
-    """400. The receiver has opted out of messages from the messaging service. Metadata: receiver_number. Also the
-    error_code of a scheduled message whose receiver opted out before it was sent.
+    """400. The receiver has opted out of messages from the messaging service, or from the sender number, of whichever
+    service that was then. Metadata: receiver_number. Also the error_code of a message whose receiver opted out before it
+    was sent.
     """
     MESSAGE_NOT_INBOUND: _ErrorReason.ValueType  # 46
     """400. Only an inbound message has media files. Metadata: message_uuid."""
@@ -236,8 +237,9 @@ NUMBER_POOL_EXHAUSTED: ErrorReason.ValueType  # 44
 add numbers. Metadata: receiver_number.
 """
 RECIPIENT_OPTED_OUT: ErrorReason.ValueType  # 45
-"""400. The receiver has opted out of messages from the messaging service. Metadata: receiver_number. Also the
-error_code of a scheduled message whose receiver opted out before it was sent.
+"""400. The receiver has opted out of messages from the messaging service, or from the sender number, of whichever
+service that was then. Metadata: receiver_number. Also the error_code of a message whose receiver opted out before it
+was sent.
 """
 MESSAGE_NOT_INBOUND: ErrorReason.ValueType  # 46
 """400. Only an inbound message has media files. Metadata: message_uuid."""

@@ -61,7 +61,9 @@ class Participant(_message.Message):
 
     @_builtins.property
     def opted_out_at(self) -> _timestamp_pb2.Timestamp:
-        """Since when the contact takes no messages of the messaging service; absent while it does."""
+        """Since when the contact takes no messages from twilio_number or its messaging service, else from the conversation's;
+        absent while it does.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:

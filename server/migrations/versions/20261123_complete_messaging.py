@@ -56,6 +56,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("messaging_service_id", "phone_number", name=op.f("pk_opt_outs")),
     )
     op.create_table(
+        "number_opt_outs",
+        sa.Column("twilio_number", sa.String(), nullable=False),
+        sa.Column("phone_number", sa.String(), nullable=False),
+        sa.Column("messaging_service_id", sa.BigInteger(), nullable=True),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("opted_out_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("opted_in_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("source IN ('keyword', 'provider')", name=op.f("ck_number_opt_outs_source")),
+        sa.CheckConstraint(
+            "opted_out_at IS NOT NULL OR opted_in_at IS NOT NULL", name=op.f("ck_number_opt_outs_was_said")
+        ),
+        sa.ForeignKeyConstraint(
+            ["messaging_service_id"],
+            ["messaging_services.id"],
+            name=op.f("fk_number_opt_outs_messaging_service_id_messaging_services"),
+        ),
+        sa.PrimaryKeyConstraint("twilio_number", "phone_number", name=op.f("pk_number_opt_outs")),
+    )
+    op.create_table(
         "participants",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("conversation_id", sa.BigInteger(), nullable=False),
@@ -294,6 +313,7 @@ def downgrade() -> None:
     op.drop_index("ix_media_files_due", table_name="media_files", postgresql_where="due_at IS NOT NULL")
     op.drop_table("media_files")
     op.drop_table("participants")
+    op.drop_table("number_opt_outs")
     op.drop_table("opt_outs")
     op.drop_table("unknown_sender_answers")
     op.drop_table("number_syncs")
