@@ -86,17 +86,15 @@ async def test_call_that_nobody_answers_ends_by_itself(
     assert server.of(LegAnswer) == []
 
 
-async def test_call_is_ended_at_its_limit(calls: TwilioVoiceCalls, server: Server) -> None:
+async def test_call_is_ended_at_its_limit(calls: TwilioVoiceCalls, server: Server, sandbox: Sandbox) -> None:
     call = make_call(time_limit=timedelta(seconds=3))
 
     await calls.dial(call)
 
-    answered = await server.until_status(call.leg_uuid, "in-progress")
-    ended = await server.until_status(call.leg_uuid, "completed")
-    assert answered.occurred_at is not None
-    assert ended.occurred_at is not None
-    # Their times are in whole seconds.
-    assert timedelta(seconds=2) <= ended.occurred_at - answered.occurred_at <= timedelta(seconds=10)
+    await server.until_status(call.leg_uuid, "completed")
+    [ended] = (await sandbox.control("GET", "calls"))["calls"]
+    # Of the sandbox's seconds, which are shorter.
+    assert ended["duration"] >= 3
 
 
 @pytest.mark.parametrize(
