@@ -35,7 +35,9 @@ async def get_call(tx: AsyncSession, *, caller: Caller, uuid: str) -> Call:
     row = await queries.find_call(tx, parsed, owner_id=caller.owner_id) if parsed is not None else None
     if row is None:
         raise CallNotFound(uuid)
-    return await queries.call_of(tx, row)
+    call = await queries.call_of(tx, row)
+    await queries.load_words(tx, call.recording)
+    return call
 
 
 async def get_call_of_voicemail(tx: AsyncSession, *, caller: Caller, voicemail_id: int) -> Call:
@@ -48,4 +50,6 @@ async def get_call_of_voicemail(tx: AsyncSession, *, caller: Caller, voicemail_i
     row = (await tx.scalars(query)).one_or_none()
     if row is None:
         raise VoicemailNotFound(voicemail_id)
-    return await queries.call_of(tx, row)
+    call = await queries.call_of(tx, row)
+    await queries.load_words(tx, call.voicemail_recording)
+    return call

@@ -14,8 +14,9 @@ from server.background import Backoff
 from server.calls import legs, queries
 from server.calls.events import change_call
 from server.calls.legs import CHECK_AFTER, NOT_COMPLETED
+from server.calls.queries import Call
 from server.calls.status import leg_of
-from server.calls.tables import CallLegRow, CallRow
+from server.calls.tables import CallLegRow
 from server.db import Database
 from server.notifications import Notifications
 from server.providers.ports import ProviderUnavailable
@@ -117,7 +118,7 @@ class CheckWorker:
     async def _record(self, claim: _Claim, report: LegReport | None) -> None:
         """What the provider said of the leg; that it has none, where that is so."""
 
-        async def change(tx: AsyncSession, _call: CallRow) -> None:
+        async def change(tx: AsyncSession, _call: Call) -> None:
             now = datetime.now(UTC)
             leg = await tx.get_one(CallLegRow, claim.id)
             if leg.check_at != claim.check_at:
@@ -157,9 +158,9 @@ class CheckWorker:
         if any(report.provider_status not in FINAL_STATUSES for report in reports.values()):
             return "lasts"
 
-        async def change(tx: AsyncSession, _call: CallRow) -> None:
+        async def change(_tx: AsyncSession, call: Call) -> None:
             now = datetime.now(UTC)
-            for leg in await queries.legs_of(tx, call_id):
+            for leg in call.legs:
                 if leg.id in reports:
                     legs.apply_report(leg, reports[leg.id], now=now)
                 if not leg_of(leg).is_over:

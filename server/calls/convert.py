@@ -27,9 +27,10 @@ _RECORDING_ABSENT = _Problem("RECORDING_ABSENT", "The provider recorded nothing.
 
 
 async def shown(call: Call, show: Callable[[], _T]) -> _T:
-    """What `show` makes of a call that is read: in a thread where something was said in it, which takes so long to show
+    """What `show` makes of a call: in a thread where something was said in it, which takes so long to show
     that every other request would wait."""
-    return await asyncio.to_thread(show) if _ready(call.recording) is not None else show()
+    is_said = call.recording is not None and call.recording.words is not None
+    return await asyncio.to_thread(show) if is_said else show()
 
 
 def call_to_proto(call: Call, *, urls: Mapping[str, str]) -> call_pb2.Call:
@@ -145,7 +146,7 @@ def voicemail_to_proto(
     call: Call, voicemail: VoicemailRow, *, urls: Mapping[str, str], nested: bool
 ) -> voicemail_pb2.Voicemail:
     """A voicemail. One that is nested in its call does not repeat the transcription."""
-    recording = next((each for each in call.recordings if each.row.id == voicemail.recording_id), None)
+    recording = call.voicemail_recording
     return voicemail_pb2.Voicemail(
         id=voicemail.id,
         created_at=timestamp(voicemail.created_at),
@@ -177,13 +178,8 @@ def transcription_to_proto(row: TranscriptRow) -> transcription_pb2.Transcriptio
 
 
 def _transcription(recording: Recording | None) -> transcription_pb2.Transcription | None:
-    transcript = _ready(recording)
-    return transcription_to_proto(transcript) if transcript is not None else None
-
-
-def _ready(recording: Recording | None) -> TranscriptRow | None:
-    transcript = recording.transcript if recording is not None else None
-    return transcript if transcript is not None and transcript.internal_status == "ready" else None
+    words = recording.words if recording is not None else None
+    return transcription_to_proto(words) if words is not None else None
 
 
 def _duration(recording: Recording | None) -> int | None:

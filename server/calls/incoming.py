@@ -2,14 +2,28 @@
 
 from datetime import datetime
 
+from psycopg.rows import scalar_row
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls.legs import apply_progress, record_sid
 from server.calls.tables import CallLegRow
+from server.db import Database
 from server.providers.voice_ports import IncomingCall
 
 _LOCK_CALL = text("SELECT pg_advisory_xact_lock(hashtextextended('call ' || :call_sid, 0))")
+
+_FIND = "SELECT call_id FROM call_legs WHERE call_sid = %(call_sid)s"
+
+
+async def find_call(db: Database, call_sid: str) -> int | None:
+    """The id of the call of ours that this call at the provider belongs to, also of one that is just being made."""
+    found: int | None = await db.fetch_one(_FIND, {"call_sid": call_sid}, scalar_row)
+    if found is not None:
+        return found
+    async with db.begin() as tx:
+        leg = await hold_call_sid(tx, call_sid)
+    return leg.call_id if leg is not None else None
 
 
 async def hold_call_sid(tx: AsyncSession, call_sid: str) -> CallLegRow | None:

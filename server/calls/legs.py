@@ -1,12 +1,11 @@
 """Legs: which one is meant, and what is known of it. Facts alone are written here; what follows from them is
 `status.py`'s."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls.state import LEG_STATUSES, better_answered_by, later
 from server.calls.tables import CallLegRow
@@ -24,14 +23,14 @@ NOT_COMPLETED = "CALL_NOT_COMPLETED"
 _SID_IS_UNIQUE = "uq_call_legs_call_sid"
 
 
-async def find_leg(tx: AsyncSession, *, leg_uuid: UUID | None, call_sid: str) -> CallLegRow | None:
+def find_leg(legs: Sequence[CallLegRow], *, leg_uuid: UUID | None, call_sid: str) -> CallLegRow | None:
     """The leg that a callback is about: the one it names, else the one that has this call at the provider.
 
     None too where the leg that is named has another call: this one is a copy that nobody should have made.
     """
     if leg_uuid is None:
-        return (await tx.scalars(select(CallLegRow).where(CallLegRow.call_sid == call_sid))).one_or_none()
-    leg = (await tx.scalars(select(CallLegRow).where(CallLegRow.uuid == leg_uuid))).one_or_none()
+        return next((leg for leg in legs if leg.call_sid == call_sid), None)
+    leg = next((leg for leg in legs if leg.uuid == leg_uuid), None)
     if leg is not None and leg.call_sid not in (None, call_sid):
         log.error("leg.second_call", leg_uuid=str(leg_uuid), call_sid=leg.call_sid, second_call_sid=call_sid)
         return None

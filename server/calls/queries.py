@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select, union
+from sqlalchemy import Select, inspect, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls.tables import (
@@ -28,6 +28,12 @@ class Recording:
     row: CallRecordingRow
     transcript: TranscriptRow | None
 
+    @property
+    def words(self) -> TranscriptRow | None:
+        """The transcript, once it is known what was said."""
+        is_ready = self.transcript is not None and self.transcript.internal_status == "ready"
+        return self.transcript if is_ready else None
+
 
 @dataclass(frozen=True)
 class Call:
@@ -47,11 +53,22 @@ class Call:
         return next(reversed(stored or self.recordings), None)
 
     @property
+    def voicemail_recording(self) -> Recording | None:
+        """The voicemail's."""
+        named = self.voicemail.recording_id if self.voicemail is not None else None
+        return next((each for each in self.recordings if each.row.id == named), None)
+
+    @property
     def expected_recordings(self) -> Sequence[Recording]:
         """Those of what it was recorded for: of a call that was sent to voicemail the voicemail's alone."""
         if self.voicemail is None:
             return self.recordings
-        return [each for each in self.recordings if each.row.id == self.voicemail.recording_id]
+        return [self.voicemail_recording] if self.voicemail_recording is not None else []
+
+    @property
+    def storage_keys(self) -> Sequence[str]:
+        """Where its recordings are, those that are stored."""
+        return [each.row.storage_key for each in self.recordings if each.row.storage_key is not None]
 
     @property
     def is_recording_absent(self) -> bool:
@@ -59,41 +76,58 @@ class Call:
         return self.row.recording_absent_at is not None and not self.expected_recordings
 
 
-async def call_of(tx: AsyncSession, row: CallRow, *, lock: bool = False) -> Call:
-    """All that is known of a call, as it is stored now. With `lock` nobody else changes its legs until the transaction
-    ends, as workers do that claim them."""
-    parts = await tx.execute(
-        select(CallRow, ConversationRow, ConferenceCallRow, VoicemailRow)
+async def call_of(tx: AsyncSession, row: CallRow) -> Call:
+    """All that is known of a call, as it is stored now, without what was said in it."""
+    return await _whole(tx, row, _legs_of(row.id))
+
+
+async def hold_call(tx: AsyncSession, *, call_id: int) -> Call:
+    """The same of a call that nobody else changes until the transaction ends, nor its legs, as workers do that claim
+    them."""
+    # Before all else is read: whoever waited for a lock is given what that row is then, and others as they were.
+    row = (await tx.scalars(select(CallRow).where(CallRow.id == call_id).with_for_update(key_share=True))).one()
+    return await _whole(tx, row, _legs_of(call_id).with_for_update(key_share=True))
+
+
+async def _whole(tx: AsyncSession, row: CallRow, legs: Select[CallLegRow]) -> Call:
+    found = await tx.execute(
+        select(CallRow, ConversationRow, ConferenceCallRow, VoicemailRow, CallRecordingRow, TranscriptRow)
         .outerjoin(ConversationRow, ConversationRow.id == CallRow.conversation_id)
         .outerjoin(ConferenceCallRow, ConferenceCallRow.call_id == CallRow.id)
         .outerjoin(VoicemailRow, VoicemailRow.call_id == CallRow.id)
-        .where(CallRow.id == row.id),
-        execution_options=_FRESH,
-    )
-    _row, conversation, conference, voicemail = parts.one()
-    recordings = await tx.execute(
-        select(CallRecordingRow, TranscriptRow)
+        .outerjoin(CallRecordingRow, CallRecordingRow.call_id == CallRow.id)
         .outerjoin(TranscriptRow, TranscriptRow.recording_id == CallRecordingRow.id)
-        .where(CallRecordingRow.call_id == row.id)
+        .where(CallRow.id == row.id)
         .order_by(CallRecordingRow.id),
         execution_options=_FRESH,
     )
+    # One for each recording, and one where there is none.
+    rows = found.all()
+    _row, conversation, conference, voicemail, _recording, _transcript = rows[0]
     return Call(
         row,
         conversation,
         conference,
-        await legs_of(tx, row.id, lock=lock),
-        [Recording(recording, transcript) for recording, transcript in recordings],
+        (await tx.scalars(legs, execution_options=_FRESH)).all(),
+        [Recording(recording, transcript) for *_, recording, transcript in rows if recording is not None],
         voicemail,
     )
 
 
-async def legs_of(tx: AsyncSession, call_id: int, *, lock: bool = False) -> Sequence[CallLegRow]:
+async def legs_of(tx: AsyncSession, call_id: int) -> Sequence[CallLegRow]:
     """The legs of a call in their order, as they are stored now."""
-    query = select(CallLegRow).where(CallLegRow.call_id == call_id).order_by(CallLegRow.position)
-    if lock:
-        query = query.with_for_update(key_share=True)
-    return (await tx.scalars(query, execution_options=_FRESH)).all()
+    return (await tx.scalars(_legs_of(call_id), execution_options=_FRESH)).all()
+
+
+def _legs_of(call_id: int) -> Select[CallLegRow]:
+    return select(CallLegRow).where(CallLegRow.call_id == call_id).order_by(CallLegRow.position)
+
+
+async def load_words(tx: AsyncSession, recording: Recording | None) -> None:
+    """Read what was said in a recording that is shown, where that is known and was not read yet."""
+    row = recording.words if recording is not None else None
+    if row is not None and "words" in inspect(row).unloaded:
+        await tx.refresh(row, ["words"])
 
 
 async def find_call(tx: AsyncSession, uuid: UUID, *, owner_id: int | None) -> CallRow | None:

@@ -4,23 +4,24 @@ A call is made once, and every digit and result is taken for the fact it tells: 
 the same state and is answered the same.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import structlog
+from psycopg.rows import scalar_row
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.accounts.tables import BearerRow
-from server.calls import queries
 from server.calls.browsers.voice_tokens import newest_identity
-from server.calls.events import append_event, change_call
+from server.calls.events import append_created, change_call
 from server.calls.incoming import begin_leg, hold_call_sid
 from server.calls.legs import apply_progress, record_sid
 from server.calls.opt_outs import is_opted_out, toggle
 from server.calls.parts import CallParts
+from server.calls.queries import Call
 from server.calls.state import CONTACT, DIRECT, RETURN, SDK, CallStatus
-from server.calls.status import update_status
 from server.calls.tables import CallLegRow, CallRow, VoicemailRow
 from server.conversations.conversations import callback_url_of
 from server.conversations.tables import ConversationRow, PairingRow
@@ -29,6 +30,8 @@ from server.providers.voice_ports import FINAL_STATUSES, DialResult, IncomingCal
 from server.validation import e164
 
 log = structlog.get_logger()
+
+_FIND = "SELECT id FROM calls WHERE uuid = %(uuid)s AND kind = ANY(%(kinds)s)"
 
 _RING = "1"
 _VOICEMAIL = "2"
@@ -66,57 +69,60 @@ async def receive_call(parts: CallParts, incoming: IncomingCall) -> bytes:
 
 async def choose(parts: CallParts, choice: MenuChoice) -> bytes:
     """What comes of a digit: a browser rings, a voicemail is taken, calls are stopped, or the menu is said again."""
-    call = await _find(parts, choice.call_uuid, kind=RETURN)
-    if call is None:
+    call_id = await _find(parts, choice.call_uuid, kinds=[RETURN])
+    if call_id is None:
         return parts.scripts.hang_up()
     now = datetime.now(UTC)
     answer = b""
 
-    async def change(tx: AsyncSession, call: CallRow) -> None:
+    async def change(tx: AsyncSession, call: Call) -> Call:
         nonlocal answer
         # Who presses something is on the phone.
-        _apply(await _leg_of(tx, call, CONTACT), "in-progress", now=now)
+        _apply(_leg_of(call, CONTACT), "in-progress", now=now)
         if choice.digits == _RING:
-            answer = await _ring(tx, parts, call, now=now)
+            answer, call = await _ring(tx, parts, call, now=now)
         elif choice.digits == _VOICEMAIL:
-            answer = await _take_voicemail(tx, parts, call, now=now)
+            answer, call = await _take_voicemail(tx, parts, call, now=now)
         elif choice.digits == _OPT_OUT:
-            answer = await _toggle(tx, parts, call, now=now)
+            answer = await _toggle(tx, parts, call.row, now=now)
         else:
-            answer = await _repeat(tx, parts, call, attempt=choice.attempt)
+            answer = await _repeat(tx, parts, call.row, attempt=choice.attempt)
+        return call
 
-    await change_call(parts.db, parts.notifications, parts.storage, call_id=call.id, change=change)
-    log.info("return_call.chosen", call_uuid=str(call.uuid), digits=choice.digits[:1], attempt=choice.attempt)
+    await change_call(parts.db, parts.notifications, parts.storage, call_id=call_id, change=change)
+    log.info("return_call.chosen", call_uuid=str(choice.call_uuid), digits=choice.digits[:1], attempt=choice.attempt)
     return answer
 
 
 async def after_dial(parts: CallParts, result: DialResult) -> bytes:
     """What comes after a dial in a direct or a return call: the end, or a voicemail where no browser answered."""
-    call = await _find(parts, result.call_uuid)
-    if call is None:
+    call_id = await _find(parts, result.call_uuid, kinds=[DIRECT, RETURN])
+    if call_id is None:
         return parts.scripts.hang_up()
     now = datetime.now(UTC)
     answer = parts.scripts.hang_up()
     status = "completed" if result.dial_status in _ANSWERED else result.dial_status
 
-    async def change(tx: AsyncSession, call: CallRow) -> None:
+    async def change(tx: AsyncSession, call: Call) -> Call:
         nonlocal answer
-        dialling = await _leg_of(tx, call, SDK if call.kind == DIRECT else CONTACT)
+        is_direct = call.row.kind == DIRECT
+        dialling = _leg_of(call, SDK if is_direct else CONTACT)
         await _name(tx, dialling, result.call_sid, now=now)
         if result.provider_status is not None and dialling.call_sid == result.call_sid:
             _apply(dialling, result.provider_status, now=now)
-        dialled = await _find_leg(tx, call, CONTACT if call.kind == DIRECT else SDK)
+        dialled = _find_leg(call, CONTACT if is_direct else SDK)
         if dialled is None:
-            log.warning("return_call.never_rang", call_uuid=str(call.uuid))
-            return
+            log.warning("return_call.never_rang", call_uuid=str(call.row.uuid))
+            return call
         await _name(tx, dialled, result.dial_call_sid, now=now)
         _apply(dialled, status, now=now)
         # Nobody is there who could leave a message where the caller has hung up.
         is_there = result.provider_status not in FINAL_STATUSES and status != _CANCELED
-        if call.kind == RETURN and is_there and status != "completed":
-            answer = await _take_voicemail(tx, parts, call, now=now)
+        if not is_direct and is_there and status != "completed":
+            answer, call = await _take_voicemail(tx, parts, call, now=now)
+        return call
 
-    await change_call(parts.db, parts.notifications, parts.storage, call_id=call.id, change=change)
+    await change_call(parts.db, parts.notifications, parts.storage, call_id=call_id, change=change)
     return answer
 
 
@@ -138,7 +144,7 @@ async def _make(tx: AsyncSession, incoming: IncomingCall, *, now: datetime) -> C
     conversation = (await tx.scalars(query)).one_or_none()
     if conversation is None:
         return None
-    call = CallRow(
+    row = CallRow(
         uuid=uuid4(),
         kind=RETURN,
         bearer_id=conversation.bearer_id,
@@ -151,44 +157,49 @@ async def _make(tx: AsyncSession, incoming: IncomingCall, *, now: datetime) -> C
         created_at=now,
         updated_at=now,
     )
-    tx.add(call)
+    tx.add(row)
     await tx.flush()
-    leg = CallLegRow(uuid=uuid4(), call_id=call.id, kind=CONTACT, address=contact, position=0, created_at=now)
+    leg = CallLegRow(uuid=uuid4(), call_id=row.id, kind=CONTACT, address=contact, position=0, created_at=now)
     # Its caller may hang up in the menu, of which only asking about it tells.
     begin_leg(leg, incoming, now=now)
     tx.add(leg)
     await tx.flush()
-    await update_status(tx, call, now=now)
-    await append_event(tx, call, urls={}, now=now)
-    return call
+    call = Call(row, conversation, conference=None, legs=[leg], recordings=(), voicemail=None)
+    await append_created(tx, call, now=now)
+    return row
 
 
-async def _ring(tx: AsyncSession, parts: CallParts, call: CallRow, *, now: datetime) -> bytes:
+async def _ring(tx: AsyncSession, parts: CallParts, call: Call, *, now: datetime) -> tuple[bytes, Call]:
     """Ring the browsers of the conversation's staff member, once for the call; a voicemail where there are none."""
-    leg = await _find_leg(tx, call, SDK)
+    row = call.row
+    leg = _find_leg(call, SDK)
     if leg is None:
-        assert call.conversation_id is not None, "a pairing has one"
-        identity = await newest_identity(tx, conversation_id=call.conversation_id)
+        assert row.conversation_id is not None, "a pairing has one"
+        identity = await newest_identity(tx, conversation_id=row.conversation_id)
         if identity is None:
             return await _take_voicemail(tx, parts, call, now=now)
-        leg = CallLegRow(uuid=uuid4(), call_id=call.id, kind=SDK, address=identity, position=1, created_at=now)
+        leg = CallLegRow(uuid=uuid4(), call_id=row.id, kind=SDK, address=identity, position=1, created_at=now)
         tx.add(leg)
         await tx.flush()
-    return parts.scripts.ring_browser(
-        call_uuid=call.uuid,
+        call = replace(call, legs=[*call.legs, leg])
+    script = parts.scripts.ring_browser(
+        call_uuid=row.uuid,
         leg_uuid=leg.uuid,
         identity=leg.address,
-        caller_id=call.participant_number,
+        caller_id=row.participant_number,
         time_limit=parts.time_limit,
     )
+    return script, call
 
 
-async def _take_voicemail(tx: AsyncSession, parts: CallParts, call: CallRow, *, now: datetime) -> bytes:
-    if call.voicemail_at is None:
-        call.voicemail_at = now
-        tx.add(VoicemailRow(call_id=call.id, caller_id=call.participant_number, internal_status="pending"))
+async def _take_voicemail(tx: AsyncSession, parts: CallParts, call: Call, *, now: datetime) -> tuple[bytes, Call]:
+    if call.row.voicemail_at is None:
+        call.row.voicemail_at = now
+        voicemail = VoicemailRow(call_id=call.row.id, caller_id=call.row.participant_number, internal_status="pending")
+        tx.add(voicemail)
         await tx.flush()
-    return parts.scripts.take_voicemail(call_uuid=call.uuid)
+        call = replace(call, voicemail=voicemail)
+    return parts.scripts.take_voicemail(call_uuid=call.row.uuid), call
 
 
 async def _toggle(tx: AsyncSession, parts: CallParts, call: CallRow, *, now: datetime) -> bytes:
@@ -217,24 +228,22 @@ async def _is_opted_out(tx: AsyncSession, call: CallRow) -> bool:
     return await is_opted_out(tx, provider_number=call.provider_number, phone_number=call.participant_number)
 
 
-async def _find(parts: CallParts, uuid: UUID, *, kind: str | None = None) -> CallRow | None:
-    """The call that the URL names; None of a URL that is not ours any more, or is not of such a call."""
-    async with parts.db.begin() as tx:
-        call = await queries.find_call(tx, uuid, owner_id=None)
-    if call is None or call.kind not in ((kind,) if kind else (DIRECT, RETURN)):
+async def _find(parts: CallParts, uuid: UUID, *, kinds: list[str]) -> int | None:
+    """The id of the call that the URL names; None of a URL that is not ours any more, or is not of such a call."""
+    call_id: int | None = await parts.db.fetch_one(_FIND, {"uuid": uuid, "kinds": kinds}, scalar_row)
+    if call_id is None:
         log.warning("call.unknown", call_uuid=str(uuid))
-        return None
-    return call
+    return call_id
 
 
-async def _leg_of(tx: AsyncSession, call: CallRow, kind: str) -> CallLegRow:
-    leg = await _find_leg(tx, call, kind)
+def _leg_of(call: Call, kind: str) -> CallLegRow:
+    leg = _find_leg(call, kind)
     assert leg is not None, "made with its call"
     return leg
 
 
-async def _find_leg(tx: AsyncSession, call: CallRow, kind: str) -> CallLegRow | None:
-    return next((leg for leg in await queries.legs_of(tx, call.id) if leg.kind == kind), None)
+def _find_leg(call: Call, kind: str) -> CallLegRow | None:
+    return next((leg for leg in call.legs if leg.kind == kind), None)
 
 
 async def _name(tx: AsyncSession, leg: CallLegRow, call_sid: str | None, *, now: datetime) -> None:

@@ -2,9 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from server.calls import legs, queries
+from server.calls import legs
 from server.calls.queries import Call
 from server.calls.state import (
     CONFERENCE,
@@ -18,7 +16,7 @@ from server.calls.state import (
     state_of_direct_call,
     state_of_return_call,
 )
-from server.calls.tables import CallLegRow, CallRow
+from server.calls.tables import CallLegRow
 
 # How long after a call was over, and then after each time in vain, the provider is asked what it recorded of it: for
 # about a day.
@@ -48,9 +46,7 @@ def state_of(call: Call) -> State:
     known = [leg_of(row) for row in call.legs]
     recording = call.recording
     is_recorded = recording is not None and recording.row.storage_key is not None
-    is_transcribed = (
-        recording is not None and recording.transcript is not None and recording.transcript.internal_status == "ready"
-    )
+    is_transcribed = recording is not None and recording.words is not None
     if call.row.kind == CONFERENCE:
         assert call.conference is not None, "made with its call"
         facts = Conference(
@@ -70,13 +66,13 @@ def state_of(call: Call) -> State:
     )
 
 
-async def update_status(tx: AsyncSession, row: CallRow, *, now: datetime) -> Call:
+def update_status(call: Call, *, now: datetime) -> None:
     """Set the status of the call, and of its voicemail, to what follows; have contacts called where the moderator has
-    joined, and have nobody called or in it any more where it is over. Answers the call as it is then.
+    joined, and have nobody called or in it any more where it is over.
 
-    The transaction made the call or holds its row; its legs are held from here on.
+    A transaction made the call or holds it; this changes its rows as the session has them.
     """
-    call = await queries.call_of(tx, row, lock=True)
+    row = call.row
     state = state_of(call)
     row.internal_status = state.internal_status
     row.provider_status = state.provider_status
@@ -101,8 +97,6 @@ async def update_status(tx: AsyncSession, row: CallRow, *, now: datetime) -> Cal
         if call.voicemail.internal_status != status:
             call.voicemail.internal_status = status
             call.voicemail.updated_at = now
-    await tx.flush()
-    return call
 
 
 def is_recording_awaited(call: Call, state: State) -> bool:
@@ -119,15 +113,14 @@ def is_recording_awaited(call: Call, state: State) -> bool:
 def voicemail_status(call: Call) -> str:
     """`internal_status` of the call's voicemail: what became of its recording."""
     assert call.voicemail is not None, "of calls that were sent to voicemail"
-    recording = next(iter(call.expected_recordings), None)
+    recording = call.voicemail_recording
     if recording is None:
         return "failed" if call.is_recording_absent else "pending"
     if recording.row.internal_status == "pending":
         return "pending"
     if recording.row.internal_status != "stored":
         return "failed"
-    is_transcribed = recording.transcript is not None and recording.transcript.internal_status == "ready"
-    return "transcripted" if is_transcribed else "recorded"
+    return "transcripted" if recording.words is not None else "recorded"
 
 
 def _invite(leg: CallLegRow, *, now: datetime) -> None:

@@ -173,8 +173,9 @@ class TranscriptRow(Base):
     internal_status: Mapped[str]
     # The service's id of it, once it was submitted.
     media_id: Mapped[str | None] = mapped_column(index=True)
-    # The one timed transcript that all formats are rendered from, as `transcript_formats.to_json` has it.
-    words: Mapped[list[Any] | None] = mapped_column(JSONB)
+    # The one timed transcript that all formats are rendered from, as `transcript_formats.to_json` has it. It may be
+    # megabytes: whoever shows it asks for it.
+    words: Mapped[list[Any] | None] = mapped_column(JSONB, deferred=True, deferred_raiseload=True)
     error_description: Mapped[str | None]
     due_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default="0")

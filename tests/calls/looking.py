@@ -10,9 +10,9 @@ from commonservices.v1 import call_pb2
 from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.calls import queries
 from server.calls.events import change_call
 from server.calls.parts import CallParts
+from server.calls.queries import Call
 from server.calls.recordings.checks import RecordingCheckWorker
 from server.calls.recordings.reports import receive_voicemail, update_recording
 from server.calls.state import SDK
@@ -105,8 +105,8 @@ def _answered_leg(call: CallRow) -> CallLegRow:
 async def end(parts: CallParts, call: CallRow, *, but: str | None = None) -> None:
     """Everybody has hung up, but a kind of them."""
 
-    async def change(tx: AsyncSession, row: CallRow) -> None:
-        for leg in await queries.legs_of(tx, row.id):
+    async def change(_tx: AsyncSession, held: Call) -> None:
+        for leg in held.legs:
             if leg.kind != but:
                 leg.provider_status, leg.ended_at = "completed", datetime.now(UTC)
 

@@ -46,7 +46,7 @@ async def make_return_call(db: Database, client: Client, *, voicemail: bool = Tr
             row = await tx.get_one(CallRow, call.id)
             row.voicemail_at = datetime.now(UTC)
             tx.add(VoicemailRow(call_id=row.id, caller_id="+1 206 555 0190", internal_status="pending"))
-            await update_status(tx, row, now=datetime.now(UTC))
+            update_status(await queries.call_of(tx, row), now=datetime.now(UTC))
     return call
 
 
@@ -97,7 +97,8 @@ async def _make(
                 )
             )
         await tx.flush()
-        await update_status(tx, call, now=datetime.now(UTC))
+        update_status(await queries.call_of(tx, call), now=datetime.now(UTC))
+        await tx.flush()
         await tx.refresh(call)
     return call
 
@@ -171,6 +172,7 @@ async def shown(db: Database, storage: Storage, call: CallRow) -> call_pb2.Call:
     async with db.begin() as tx:
         row = (await tx.scalars(select(CallRow).where(CallRow.id == call.id))).one()
         whole = await queries.call_of(tx, row)
+        await queries.load_words(tx, whole.recording)
     urls = await file_urls(storage, [recording.row.storage_key for recording in whole.recordings])
     return convert.call_to_proto(whole, urls=urls)
 

@@ -13,7 +13,7 @@ from server.calls.conferences.dial import GIVE_UP_AFTER
 from server.calls.events import change_call
 from server.calls.opt_outs import toggle
 from server.calls.parts import CallParts
-from server.calls.tables import CallRow
+from server.calls.queries import Call
 from server.db import Database
 from server.notifications import Channel, Notifications
 from server.providers.ports import ProviderOutcomeUnknown, ProviderRejected, ProviderUnavailable
@@ -421,7 +421,7 @@ async def test_leg_is_not_claimed_while_its_call_is_being_ended(conference: Conf
     parts = conference.parts
     worked = True
 
-    async def end(tx: AsyncSession, call: CallRow) -> None:
+    async def end(tx: AsyncSession, call: Call) -> None:
         nonlocal worked
         await conference_calls.cancel(conference.call.uuid, now=datetime.now(UTC))(tx, call)
         async with asyncio.timeout(30):

@@ -11,7 +11,7 @@ from psycopg.rows import scalar_row
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.calls import checks, queries
+from server.calls import checks, incoming, queries, return_calls
 from server.calls.conferences import callbacks as conference_callbacks
 from server.calls.conferences import controls, dial
 from server.calls.parts import CallParts
@@ -20,9 +20,7 @@ from server.calls.recordings import deletions as recording_deletions
 from server.calls.recordings import reports as recording_reports
 from server.calls.recordings import transcripts
 from server.calls.recordings import worker as recordings
-from server.calls.tables import ConferenceCallRow
 from server.db import Database, driver_connection
-from server.providers.voice_ports import RecordingReport
 from tests.calls.conferences import Conference, create
 from tests.clients import Client
 from tests.factories import make_messaging_service
@@ -44,6 +42,8 @@ _FILL = [
     SELECT gen_random_uuid(), id, 'ready', '[]' FROM call_recordings""",
     "ANALYZE calls, conference_calls, call_legs, call_recordings, transcripts",
 ]
+
+_FILLED = ("calls", "conference_calls", "call_legs", "call_recordings", "transcripts")
 
 _LEASE = timedelta(seconds=60)
 _CLAIMS = {
@@ -89,18 +89,16 @@ async def test_no_claim_reads_a_table_whole(conference: Conference, db: Database
 
 
 async def test_no_question_reads_a_table_whole(conference: Conference, db: Database) -> None:
-    sid, call_id = "CF1", conference.call.id
-    report = RecordingReport(
-        recording_sid="RE0",
-        provider_status="completed",
-        url=None,
-        duration=None,
-        channels=None,
-        call_sid="CA0",
-        conference_sid=sid,
-        call_uuid=None,
-    )
-    asked: list[tuple[str, Any]] = []
+    call_id, uuid = conference.call.id, conference.uuid
+    sids = {"conference_sid": "CF1", "call_sid": "CA0"}
+    asked: list[tuple[str, Any]] = [
+        (incoming._FIND, sids),
+        (conference_callbacks._FIND_LEG, {"leg_uuid": uuid}),
+        (conference_callbacks._FIND_CONFERENCE, {**sids, "conference_uuid": uuid}),
+        (conference_callbacks._FIND_CONFERENCE, {**sids, "conference_uuid": None}),
+        (recording_reports._FIND, {**sids, "call_uuid": uuid}),
+        (return_calls._FIND, {"uuid": uuid, "kinds": ["direct", "return"]}),
+    ]
     async with _among_many(db) as tx:
         connection = await tx.connection()
 
@@ -108,16 +106,15 @@ async def test_no_question_reads_a_table_whole(conference: Conference, db: Datab
             asked.append((statement, parameters))
 
         event.listen(connection.sync_connection, "before_cursor_execute", keep)
-        for uuid in (UUID(conference.call.uuid), conference.uuid):
-            await queries.find_conference(tx, uuid, owner_id=None)
-        await queries.find_call(tx, conference.uuid, owner_id=conference.call.bearer_id)
+        for either in (UUID(conference.call.uuid), uuid):
+            await queries.find_conference(tx, either, owner_id=None)
+        await queries.find_call(tx, uuid, owner_id=conference.call.bearer_id)
         await queries.legs_of(tx, call_id)
-        await conference_callbacks._find_conference(tx, ConferenceCallRow.conference_sid == sid)
-        await recording_reports._call_of(tx, report)
-        plans = {statement: await _plan(tx, statement, parameters) for statement, parameters in asked}
+        await queries.hold_call(tx, call_id=call_id)
+        plans = [(statement, await _plan(tx, statement, parameters)) for statement, parameters in asked]
 
-    assert len(plans) == 6
-    assert not [statement for statement, plan in plans.items() if "Seq Scan" in plan]
+    assert len(plans) == 13
+    assert not [statement for statement, plan in plans if any(f"Seq Scan on {table}" in plan for table in _FILLED)]
 
 
 async def test_conference_is_found_by_its_own_uuid_and_by_its_calls(conference: Conference, db: Database) -> None:

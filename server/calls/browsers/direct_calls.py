@@ -19,12 +19,12 @@ from server.caller import Caller
 from server.calls import queries
 from server.calls.browsers.drafts import SdkCallDraft
 from server.calls.browsers.voice_tokens import find_voice_token, newest_identity, use_service
-from server.calls.events import append_event
+from server.calls.events import append_created
 from server.calls.incoming import begin_leg, hold_call_sid
 from server.calls.opt_outs import refuse_opted_out
 from server.calls.parts import CallParts
+from server.calls.queries import Call
 from server.calls.state import CONTACT, DIRECT, SDK, CallStatus
-from server.calls.status import update_status
 from server.calls.tables import CallLegRow, CallRow, VoiceTokenRow
 from server.conversations import participants
 from server.conversations.conversations import callback_url_of, find_or_make_conversation
@@ -102,7 +102,7 @@ async def answer_browser(parts: CallParts, call: IncomingCall) -> bytes:
         async with parts.db.begin() as tx:
             now = datetime.now(UTC)
             made = await _made_for_browser(tx, call) or await _call_of_browser(tx, call, now=now)
-            script = await _script(tx, parts, made)
+            script = _script(parts, made)
     except _TokenRefused as error:
         log.warning("direct_call.token_refused", call_sid=call.call_sid, cause=str(error))
         return parts.scripts.say_and_hang_up(str(error))
@@ -122,20 +122,20 @@ async def make_call(tx: AsyncSession, parts: CallParts, *, caller: Caller, draft
     # Which of the browsers it is nobody says; of a conversation with a token it is most likely that one.
     identity = await newest_identity(tx, conversation_id=order.conversation.id)
     call = await _make(tx, order, identity=identity or "", incoming=None, now=now)
-    return await _script(tx, parts, call)
+    return _script(parts, call)
 
 
-async def _made_for_browser(tx: AsyncSession, call: IncomingCall) -> CallRow | None:
+async def _made_for_browser(tx: AsyncSession, call: IncomingCall) -> Call | None:
     leg = await hold_call_sid(tx, call.call_sid)
     if leg is None:
         return None
     row = await tx.get_one(CallRow, leg.call_id)
     if row.kind != DIRECT:
         raise _TokenRefused("This is another call.")
-    return row
+    return await queries.call_of(tx, row)
 
 
-async def _call_of_browser(tx: AsyncSession, call: IncomingCall, *, now: datetime) -> CallRow:
+async def _call_of_browser(tx: AsyncSession, call: IncomingCall, *, now: datetime) -> Call:
     token = await _token_of(tx, call, now=now)
     order = _Order(
         conversation=await tx.get_one(ConversationRow, token.conversation_id),
@@ -240,7 +240,7 @@ async def _conversation_of_service(tx: AsyncSession, *, caller: Caller, draft: S
 
 async def _make(
     tx: AsyncSession, order: _Order, *, identity: str, incoming: IncomingCall | None, now: datetime
-) -> CallRow:
+) -> Call:
     """The call, its legs and the first event of it, and all that it needs: all or nothing."""
     conversation = order.conversation
     phone_number = order.phone_number or await _only_contact(tx, order)
@@ -248,7 +248,7 @@ async def _make(
     if caller_id == phone_number:
         raise InvalidArgument([FieldViolation("To", "is the number that would be called from")])
     await refuse_opted_out(tx, provider_number=caller_id, phone_numbers=[phone_number])
-    call = CallRow(
+    row = CallRow(
         uuid=uuid4(),
         kind=DIRECT,
         bearer_id=conversation.bearer_id,
@@ -265,16 +265,16 @@ async def _make(
         created_at=now,
         updated_at=now,
     )
-    tx.add(call)
+    tx.add(row)
     await tx.flush()
-    browser = CallLegRow(uuid=uuid4(), call_id=call.id, kind=SDK, address=identity, position=0, created_at=now)
-    contact = CallLegRow(uuid=uuid4(), call_id=call.id, kind=CONTACT, address=phone_number, position=1, created_at=now)
+    browser = CallLegRow(uuid=uuid4(), call_id=row.id, kind=SDK, address=identity, position=0, created_at=now)
+    contact = CallLegRow(uuid=uuid4(), call_id=row.id, kind=CONTACT, address=phone_number, position=1, created_at=now)
     if incoming is not None:
         begin_leg(browser, incoming, now=now)
     tx.add_all([browser, contact])
     await tx.flush()
-    await update_status(tx, call, now=now)
-    await append_event(tx, call, urls={}, now=now)
+    call = Call(row, conversation, conference=None, legs=[browser, contact], recordings=(), voicemail=None)
+    await append_created(tx, call, now=now)
     return call
 
 
@@ -319,12 +319,12 @@ def _contact_draft(phone_number: str, order: _Order | None = None) -> Conversati
     )
 
 
-async def _script(tx: AsyncSession, parts: CallParts, call: CallRow) -> bytes:
-    [contact] = [leg for leg in await queries.legs_of(tx, call.id) if leg.kind == CONTACT]
+def _script(parts: CallParts, call: Call) -> bytes:
+    [contact] = [leg for leg in call.legs if leg.kind == CONTACT]
     return parts.scripts.dial_contact(
-        call_uuid=call.uuid,
+        call_uuid=call.row.uuid,
         leg_uuid=contact.uuid,
-        caller_id=call.provider_number,
-        phone_number=call.participant_number,
+        caller_id=call.row.provider_number,
+        phone_number=call.row.participant_number,
         time_limit=parts.time_limit,
     )

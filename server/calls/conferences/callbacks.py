@@ -7,18 +7,21 @@ not known. A provider that has it otherwise is asked to tell it again.
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
-from sqlalchemy import ColumnElement, select
+from psycopg.rows import scalar_row
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls import queries
 from server.calls.conferences.conferences import ConferenceCallNotFound
 from server.calls.events import change_call
-from server.calls.incoming import hold_call_sid
+from server.calls.incoming import find_call
 from server.calls.legs import apply_progress, find_leg, is_taken_sid, record_sid
 from server.calls.parts import CallParts
+from server.calls.queries import Call
 from server.calls.state import (
     CONFERENCE_END,
     CONFERENCE_START,
@@ -28,7 +31,7 @@ from server.calls.state import (
     PARTICIPANT_JOIN,
     is_machine,
 )
-from server.calls.tables import CallLegRow, CallRow, ConferenceCallRow
+from server.calls.tables import CallLegRow, ConferenceCallRow
 from server.db import violated_constraint
 from server.errors import Unavailable
 from server.providers.voice_ports import FINAL_STATUSES, ConferenceEvent, LegAnswer, LegProgress
@@ -38,6 +41,17 @@ log = structlog.get_logger()
 
 _PARTICIPANT_LEAVE = "participant-leave"
 
+# The call of a conference: by the UUID that is its name at the provider, else by its sid.
+_FIND_CONFERENCE = """
+SELECT CASE
+    WHEN %(conference_uuid)s::uuid IS NOT NULL
+    THEN (SELECT call_id FROM conference_calls WHERE uuid = %(conference_uuid)s::uuid)
+    ELSE (SELECT call_id FROM conference_calls WHERE conference_sid = %(conference_sid)s::text ORDER BY id LIMIT 1)
+END
+"""
+
+_FIND_LEG = "SELECT call_id FROM call_legs WHERE uuid = %(leg_uuid)s"
+
 # What is said of the call of somebody who leaves that was in the conference.
 _WAS_IN = (None, IN_PROGRESS, "completed")
 
@@ -46,71 +60,66 @@ async def answer_leg(parts: CallParts, answer: LegAnswer) -> bytes:
     """What somebody who answered is to do: join the conference, unless it is a machine instead of the moderator, or
     nobody wants them in it any more."""
     progress = answer.progress
-    async with parts.db.begin() as tx:
-        conference = await _find_conference(tx, ConferenceCallRow.uuid == answer.conference_uuid)
-        leg = await _find_leg_of(tx, conference, progress) if conference is not None else None
-        call = await tx.get_one(CallRow, conference.call_id) if conference is not None else None
-    if conference is None or call is None or leg is None:
+    script = parts.scripts.hang_up()
+
+    def apply(call: Call, leg: CallLegRow, now: datetime) -> None:
+        nonlocal script
+        script = parts.scripts.hang_up()
+        if _let_in(leg, progress, now=now):
+            conference = _conference_of(call)
+            script = parts.scripts.join_conference(
+                call_uuid=call.row.uuid,
+                conference_uuid=conference.uuid,
+                is_moderator=leg.kind == MODERATOR,
+                welcome_message=conference.welcome_message,
+                time_limit=parts.time_limit,
+            )
+
+    named = {"conference_uuid": answer.conference_uuid, "conference_sid": None}
+    call_id = await parts.db.fetch_one(_FIND_CONFERENCE, named, scalar_row)
+    find = partial(_find_asking, progress=progress)
+    if call_id is None or not await _change_leg(parts, call_id, progress, find=find, apply=apply):
         log.warning("leg.unknown_asks", call_sid=progress.call_sid, conference_uuid=str(answer.conference_uuid))
         return parts.scripts.hang_up()
-    is_let_in = False
-
-    def apply(leg: CallLegRow, now: datetime) -> None:
-        nonlocal is_let_in
-        is_let_in = _let_in(leg, progress, now=now)
-
-    if not await _change_leg(parts, leg, progress, apply) or not is_let_in:
-        return parts.scripts.hang_up()
-    return parts.scripts.join_conference(
-        call_uuid=call.uuid,
-        conference_uuid=conference.uuid,
-        is_moderator=leg.kind == MODERATOR,
-        welcome_message=conference.welcome_message,
-        time_limit=parts.time_limit,
-    )
+    return script
 
 
 async def update_leg(parts: CallParts, progress: LegProgress) -> None:
     """Take what is told of a leg of whatever call. One that the provider brought is told of by the sid of its call
     alone, and may be one that was not taken, or is just being made."""
-    async with parts.db.begin() as tx:
-        if progress.leg_uuid is not None:
-            leg = await find_leg(tx, leg_uuid=progress.leg_uuid, call_sid=progress.call_sid)
-        else:
-            leg = await hold_call_sid(tx, progress.call_sid)
-    if leg is None:
+    if progress.leg_uuid is not None:
+        call_id = await parts.db.fetch_one(_FIND_LEG, {"leg_uuid": progress.leg_uuid}, scalar_row)
+    else:
+        call_id = await find_call(parts.db, progress.call_sid)
+    find = partial(_find_told_of, progress=progress)
+    if call_id is None or not await _change_leg(parts, call_id, progress, find=find, apply=lambda *_: None):
         report = log.info if progress.leg_uuid is None else log.warning
         report("leg.unknown", call_sid=progress.call_sid, leg_uuid=str(progress.leg_uuid or ""))
-        return
-    await _change_leg(parts, leg, progress, lambda _leg, _now: None)
 
 
 async def update_conference(parts: CallParts, event: ConferenceEvent) -> None:
     """Take what is told of a conference. Raises Unavailable where somebody joined whose leg is not known yet."""
-    found = ConferenceCallRow.conference_sid == event.conference_sid
-    if event.conference_uuid is not None:
-        found = ConferenceCallRow.uuid == event.conference_uuid
-    async with parts.db.begin() as tx:
-        conference = await _find_conference(tx, found)
-    if conference is None:
+    named = {"conference_uuid": event.conference_uuid, "conference_sid": event.conference_sid}
+    call_id = await parts.db.fetch_one(_FIND_CONFERENCE, named, scalar_row)
+    if call_id is None:
         log.warning("conference.unknown", conference_sid=event.conference_sid)
         return
     is_unknown = False
 
-    async def change(tx: AsyncSession, call: CallRow) -> None:
+    async def change(_tx: AsyncSession, call: Call) -> None:
         nonlocal is_unknown
+        is_unknown = False
         now = datetime.now(UTC)
-        query = select(ConferenceCallRow).where(ConferenceCallRow.call_id == call.id)
-        _take_event((await tx.scalars(query)).one(), event, now=now)
-        if event.call_sid is not None:
-            legs = await queries.legs_of(tx, call.id)
-            leg = next((each for each in legs if each.call_sid == event.call_sid), None)
-            if leg is not None:
-                _take_participant_event(leg, event, now=now)
-            else:
-                is_unknown = any(each.in_doubt for each in legs)
+        _take_event(_conference_of(call), event, now=now)
+        if event.call_sid is None:
+            return
+        leg = find_leg(call.legs, leg_uuid=None, call_sid=event.call_sid)
+        if leg is not None:
+            _take_participant_event(leg, event, now=now)
+        else:
+            is_unknown = any(each.in_doubt for each in call.legs)
 
-    await change_call(parts.db, parts.notifications, parts.storage, call_id=conference.call_id, change=change)
+    await change_call(parts.db, parts.notifications, parts.storage, call_id=call_id, change=change)
     if is_unknown:
         raise Unavailable("whose call this is will be known soon; tell it again")
 
@@ -127,55 +136,62 @@ async def welcome_message(parts: CallParts, conference_uuid: str) -> bytes:
     return parts.scripts.say(text)
 
 
-async def _find_conference(tx: AsyncSession, found: ColumnElement[bool]) -> ConferenceCallRow | None:
-    query = select(ConferenceCallRow).where(found).order_by(ConferenceCallRow.id).limit(1)
-    return (await tx.scalars(query)).one_or_none()
+def _conference_of(call: Call) -> ConferenceCallRow:
+    assert call.conference is not None, "it was found by it"
+    return call.conference
 
 
-async def _find_leg_of(tx: AsyncSession, conference: ConferenceCallRow, progress: LegProgress) -> CallLegRow | None:
+def _find_told_of(call: Call, progress: LegProgress) -> CallLegRow | None:
+    return find_leg(call.legs, leg_uuid=progress.leg_uuid, call_sid=progress.call_sid)
+
+
+def _find_asking(call: Call, progress: LegProgress) -> CallLegRow | None:
     """The leg that asks, of a conference; where only its number is known it is the one that was called there."""
-    leg = await find_leg(tx, leg_uuid=progress.leg_uuid, call_sid=progress.call_sid)
+    leg = _find_told_of(call, progress)
     if leg is None and progress.leg_uuid is None:
         called = e164(progress.to_number) if progress.to_number else None
-        legs = await queries.legs_of(tx, conference.call_id)
-        leg = next((each for each in legs if each.address == called and each.call_sid is None), None)
-    return leg if leg is not None and leg.call_id == conference.call_id else None
+        leg = next((each for each in call.legs if each.address == called and each.call_sid is None), None)
+    return leg
 
 
 async def _change_leg(
-    parts: CallParts, leg: CallLegRow, progress: LegProgress, apply: Callable[[CallLegRow, datetime], None]
+    parts: CallParts,
+    call_id: int,
+    progress: LegProgress,
+    *,
+    find: Callable[[Call], CallLegRow | None],
+    apply: Callable[[Call, CallLegRow, datetime], None],
 ) -> bool:
-    """Take what is told of a leg, and apply what more there is to be said of it. False where this is not its call."""
-    is_its_call = False
+    """Take what is told of a leg of a call, and apply what more there is to be said of it. False where there is no such
+    leg, or it is another call's at the provider."""
+    is_known = False
 
-    async def change(tx: AsyncSession, _call: CallRow) -> None:
-        nonlocal is_its_call
+    async def change(_tx: AsyncSession, call: Call) -> None:
+        nonlocal is_known
         now = datetime.now(UTC)
-        # As it is now: the change has its row.
-        current = await tx.get_one(CallLegRow, leg.id)
-        is_its_call = current.call_sid in (None, progress.call_sid)
-        if not is_its_call:
+        leg = find(call)
+        is_known = leg is not None
+        if leg is None:
             return
-        record_sid(current, progress.call_sid, now=now)
+        record_sid(leg, progress.call_sid, now=now)
         apply_progress(
-            current,
+            leg,
             provider_status=progress.provider_status,
             answered_by=progress.answered_by,
             error=progress.error,
             occurred_at=progress.occurred_at,
             now=now,
         )
-        apply(current, now)
+        apply(call, leg, now)
 
     try:
-        await change_call(parts.db, parts.notifications, parts.storage, call_id=leg.call_id, change=change)
+        await change_call(parts.db, parts.notifications, parts.storage, call_id=call_id, change=change)
     except IntegrityError as error:
         if not is_taken_sid(violated_constraint(error)):
             raise
-        is_its_call = False
-    if not is_its_call:
-        log.error("leg.call_of_another", leg_uuid=str(leg.uuid), call_sid=progress.call_sid)
-    return is_its_call
+        log.error("leg.call_of_another", call_id=call_id, call_sid=progress.call_sid)  # noqa: TRY400 no fault of ours
+        return False
+    return is_known
 
 
 def _let_in(leg: CallLegRow, progress: LegProgress, *, now: datetime) -> bool:

@@ -14,11 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.caller import Caller
 from server.calls import convert, queries
 from server.calls.conferences.drafts import ConferenceDraft
-from server.calls.events import Change, append_event
+from server.calls.events import Change, append_created
+from server.calls.legs import find_leg
 from server.calls.opt_outs import refuse_opted_out
 from server.calls.queries import Call
 from server.calls.state import CONFERENCE, CONTACT, MODERATOR, CallStatus
-from server.calls.status import leg_of, update_status
+from server.calls.status import leg_of
 from server.calls.tables import CallLegRow, CallRow, ConferenceCallRow
 from server.conversations import participants
 from server.conversations.conversations import callback_url_of, find_or_make_conversation
@@ -111,20 +112,21 @@ async def create_conference_call(
     )
     tx.add(row)
     await tx.flush()
-    tx.add(
-        ConferenceCallRow(
-            call_id=row.id, uuid=uuid4(), welcome_message=draft.welcome_message or default_welcome_message
-        )
+    conference = ConferenceCallRow(
+        call_id=row.id, uuid=uuid4(), welcome_message=draft.welcome_message or default_welcome_message
     )
-    tx.add_all(_legs(row, draft, now=now))
+    legs = _legs(row, draft, now=now)
+    tx.add_all([conference, *legs])
     await tx.flush()
-    await update_status(tx, row, now=now)
-    return await append_event(tx, row, urls={}, now=now)
+    call = Call(row, conversation, conference, legs, recordings=(), voicemail=None)
+    return await append_created(tx, call, now=now)
 
 
 async def get_conference_call(tx: AsyncSession, *, caller: Caller, uuid: str) -> Call:
     """A conference call of the caller's, any for an Admin. Raises ConferenceCallNotFound."""
-    return await queries.call_of(tx, await find_conference_call(tx, caller=caller, uuid=uuid))
+    call = await queries.call_of(tx, await find_conference_call(tx, caller=caller, uuid=uuid))
+    await queries.load_words(tx, call.recording)
+    return call
 
 
 async def find_conference_call(tx: AsyncSession, *, caller: Caller, uuid: str) -> CallRow:
@@ -159,11 +161,11 @@ async def find_participant(tx: AsyncSession, *, call_id: int, call_sid: str) -> 
 def cancel(uuid: str, *, now: datetime) -> Change:
     """The change that ends a conference call. It raises ConferenceCallEnded."""
 
-    async def change(tx: AsyncSession, call: CallRow) -> None:
-        if call.internal_status not in _LIVE:
-            raise ConferenceCallEnded(uuid, call.internal_status)
-        query = select(ConferenceCallRow).where(ConferenceCallRow.call_id == call.id)
-        (await tx.scalars(query)).one().canceled_at = now
+    async def change(_tx: AsyncSession, call: Call) -> None:
+        if call.row.internal_status not in _LIVE:
+            raise ConferenceCallEnded(uuid, call.row.internal_status)
+        assert call.conference is not None, "of conferences alone"
+        call.conference.canceled_at = now
 
     return change
 
@@ -172,8 +174,8 @@ def change_participant(call_sid: str, *, muted: bool | None, hold: bool | None, 
     """The change that has somebody muted or held, or not any more. It raises ConferenceCallParticipantNotFound or
     ConferenceCallParticipantLeft."""
 
-    async def change(tx: AsyncSession, call: CallRow) -> None:
-        leg = await _present(tx, call, call_sid)
+    async def change(_tx: AsyncSession, call: Call) -> None:
+        leg = _present(call, call_sid)
         wanted = (leg.muted if muted is None else muted, leg.hold if hold is None else hold)
         if wanted != (leg.muted, leg.hold):
             leg.muted, leg.hold = wanted
@@ -186,8 +188,8 @@ def change_participant(call_sid: str, *, muted: bool | None, hold: bool | None, 
 def remove_participant(call_sid: str, *, now: datetime) -> Change:
     """The change that hangs up on somebody. It raises as `change_participant`'s does."""
 
-    async def change(tx: AsyncSession, call: CallRow) -> None:
-        leg = await _present(tx, call, call_sid)
+    async def change(_tx: AsyncSession, call: Call) -> None:
+        leg = _present(call, call_sid)
         if leg.hangup_at is None:
             leg.hangup_at = leg.control_at = now
             leg.control_attempts = 0
@@ -195,8 +197,10 @@ def remove_participant(call_sid: str, *, now: datetime) -> Change:
     return change
 
 
-async def _present(tx: AsyncSession, call: CallRow, call_sid: str) -> CallLegRow:
-    leg = await find_participant(tx, call_id=call.id, call_sid=call_sid)
+def _present(call: Call, call_sid: str) -> CallLegRow:
+    leg = find_leg(call.legs, leg_uuid=None, call_sid=call_sid)
+    if leg is None:
+        raise ConferenceCallParticipantNotFound(call_sid)
     if leg_of(leg).is_over:
         raise ConferenceCallParticipantLeft(call_sid, convert.participant_status(leg))
     return leg

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.background import Backoff, seen_through
 from server.calls.events import change_call
 from server.calls.legs import apply_report
-from server.calls.tables import CallLegRow, CallRow
+from server.calls.queries import Call
+from server.calls.tables import CallLegRow
 from server.db import Database
 from server.notifications import Notifications
 from server.providers.ports import ProviderRejected, ProviderUnavailable
@@ -138,7 +139,7 @@ class ControlWorker:
             return await self._later(claim, "unavailable", failure.retry_after)
         if report is not None:
 
-            async def change(tx: AsyncSession, _call: CallRow) -> None:
+            async def change(tx: AsyncSession, _call: Call) -> None:
                 apply_report(await tx.get_one(CallLegRow, claim.id), report, now=datetime.now(UTC))
 
             await change_call(self._db, self._notifications, self._storage, call_id=claim.call_id, change=change)

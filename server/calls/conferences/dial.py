@@ -22,7 +22,8 @@ from server.background import Backoff, seen_through
 from server.calls import legs
 from server.calls.events import change_call
 from server.calls.opt_outs import RecipientOptedOutOfCalls, is_opted_out
-from server.calls.tables import CallLegRow, CallRow
+from server.calls.queries import Call
+from server.calls.tables import CallLegRow
 from server.db import Database, violated_constraint
 from server.notifications import Notifications
 from server.providers.ports import ProviderOutcomeUnknown, ProviderRejected, ProviderUnavailable
@@ -248,7 +249,7 @@ class DialWorker:
         """The leg is this call; False where the call is another leg's, or the leg has another call."""
         is_its_call = False
 
-        async def change(tx: AsyncSession, _call: CallRow) -> None:
+        async def change(tx: AsyncSession, _call: Call) -> None:
             nonlocal is_its_call
             now = datetime.now(UTC)
             leg = await tx.get_one(CallLegRow, claim.id)
@@ -277,7 +278,7 @@ class DialWorker:
         no call at the provider for good; else a call that shows up all the same is hung up on."""
         outcome = "given_up"
 
-        async def change(tx: AsyncSession, _call: CallRow) -> None:
+        async def change(tx: AsyncSession, _call: Call) -> None:
             nonlocal outcome
             now = datetime.now(UTC)
             leg = await tx.get_one(CallLegRow, claim.id)

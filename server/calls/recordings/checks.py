@@ -133,14 +133,15 @@ class RecordingCheckWorker:
     async def _record(self, claim: _Claim, reports: list[RecordingReport]) -> None:
         """The same facts as callbacks tell; and that there is none, where that is so."""
 
-        async def change(tx: AsyncSession, row: CallRow) -> None:
+        async def change(tx: AsyncSession, call: Call) -> Call:
+            row = call.row
             if row.recordings_check_at != claim.check_at:
                 # It was told of meanwhile.
-                return
+                return call
             for report in reports:
-                await take_report(
+                call = await take_report(
                     tx,
-                    row,
+                    call,
                     report=report,
                     is_voicemail=report.source == _RECORD_VERB,
                     time_limit=self._time_limit,
@@ -148,13 +149,12 @@ class RecordingCheckWorker:
             row.recordings_check_attempts = claim.attempts + 1
             # When it is asked for again, if it is, follows.
             row.recordings_check_at = None
-            await tx.flush()
-            expected = (await queries.call_of(tx, row)).expected_recordings
-            if not expected:
+            if not call.expected_recordings:
                 row.recording_absent_at = datetime.now(UTC)
             if row.recordings_check_attempts == len(RECORDING_CHECKS):
-                for each in expected:
+                for each in call.expected_recordings:
                     give_up(each.row)
+            return call
 
         await change_call(self._db, self._notifications, self._storage, call_id=claim.id, change=change)
         if reports:

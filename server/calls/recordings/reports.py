@@ -4,23 +4,35 @@ That a recording is completed may be told when nobody hears it: one that was in 
 ended, and the provider is asked (`checks.py`) what it recorded of a call that is over.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
 import structlog
+from psycopg.rows import scalar_row
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls.events import change_call
 from server.calls.parts import CallParts
+from server.calls.queries import Call, Recording
 from server.calls.state import RECORDING_STATUSES, RETURN, later
-from server.calls.tables import CallLegRow, CallRecordingRow, CallRow, ConferenceCallRow, VoicemailRow
+from server.calls.tables import CallRecordingRow, VoicemailRow
 from server.notifications import Channel
 from server.providers.voice_ports import RecordingReport
 
 log = structlog.get_logger()
+
+# The call that was recorded: the one that the URL names, else the conference's or the leg's.
+_FIND = """
+SELECT coalesce(
+    (SELECT id FROM calls WHERE uuid = %(call_uuid)s::uuid),
+    (SELECT call_id FROM conference_calls WHERE conference_sid = %(conference_sid)s::text ORDER BY id LIMIT 1),
+    (SELECT call_id FROM call_legs WHERE call_sid = %(call_sid)s::text)
+)
+"""
 
 Detail = TypeVar("Detail", int, str)
 
@@ -57,8 +69,8 @@ async def receive_voicemail(parts: CallParts, report: RecordingReport) -> bytes:
 
 
 async def _apply(parts: CallParts, report: RecordingReport, *, is_voicemail: bool) -> None:
-    async with parts.db.begin() as tx:
-        call_id = await _call_of(tx, report)
+    named = {"call_uuid": report.call_uuid, "conference_sid": report.conference_sid, "call_sid": report.call_sid}
+    call_id = await parts.db.fetch_one(_FIND, named, scalar_row)
     if call_id is None:
         log.warning("call_recording.of_no_call", recording_sid=report.recording_sid)
         return
@@ -67,41 +79,29 @@ async def _apply(parts: CallParts, report: RecordingReport, *, is_voicemail: boo
     parts.notifications.notify(Channel.CALL_RECORDINGS)
 
 
-async def _call_of(tx: AsyncSession, report: RecordingReport) -> int | None:
-    """The call that was recorded: the one that the URL names, else the conference's or the leg's."""
-    if report.call_uuid is not None:
-        found = await tx.scalar(select(CallRow.id).where(CallRow.uuid == report.call_uuid))
-        if found is not None:
-            return found
-    if report.conference_sid is not None:
-        of_conference = select(ConferenceCallRow.call_id).where(
-            ConferenceCallRow.conference_sid == report.conference_sid
-        )
-        found = await tx.scalar(of_conference.order_by(ConferenceCallRow.id).limit(1))
-        if found is not None:
-            return found
-    if report.call_sid is not None:
-        return await tx.scalar(select(CallLegRow.call_id).where(CallLegRow.call_sid == report.call_sid))
-    return None
-
-
 async def take_report(
-    tx: AsyncSession, call: CallRow, *, report: RecordingReport, is_voicemail: bool, time_limit: timedelta
-) -> None:
-    """Keep what the report tells of a recording of the call, which the transaction holds."""
-    made = insert(CallRecordingRow).values(
-        call_id=call.id, recording_sid=report.recording_sid, internal_status="pending"
-    )
-    await tx.execute(made.on_conflict_do_nothing(index_elements=[CallRecordingRow.recording_sid]))
+    tx: AsyncSession, call: Call, *, report: RecordingReport, is_voicemail: bool, time_limit: timedelta
+) -> Call:
+    """Keep what the report tells of a recording of the call, which the transaction holds; answers the call with it."""
+    is_known = any(each.row.recording_sid == report.recording_sid for each in call.recordings)
+    if not is_known:
+        made = insert(CallRecordingRow).values(
+            call_id=call.row.id, recording_sid=report.recording_sid, internal_status="pending"
+        )
+        await tx.execute(made.on_conflict_do_nothing(index_elements=[CallRecordingRow.recording_sid]))
+    # As it is now: workers claim it without its call.
     query = select(CallRecordingRow).where(CallRecordingRow.recording_sid == report.recording_sid)
     row = (await tx.scalars(query.with_for_update(), execution_options={"populate_existing": True})).one()
-    if row.call_id != call.id:
+    if row.call_id != call.row.id:
         log.warning("call_recording.of_two_calls", recording_sid=report.recording_sid)
-        return
+        return call
+    if not is_known:
+        call = replace(call, recordings=[*call.recordings, Recording(row, transcript=None)])
     take_facts(row, report, time_limit=time_limit, now=datetime.now(UTC))
     # A `<Record>` is only in a contact's call; elsewhere it is a recording as any other.
-    if is_voicemail and call.kind == RETURN:
-        await _link_voicemail(tx, call, row, now=datetime.now(UTC))
+    if is_voicemail and call.row.kind == RETURN:
+        call = await _link_voicemail(tx, call, row, now=datetime.now(UTC))
+    return call
 
 
 def take_facts(row: CallRecordingRow, report: RecordingReport, *, time_limit: timedelta, now: datetime) -> None:
@@ -141,18 +141,15 @@ def _one_of(known: Detail | None, told: Detail | None) -> Detail | None:
     return told if known is None or (told is not None and told > known) else known
 
 
-async def _link_voicemail(tx: AsyncSession, call: CallRow, recording: CallRecordingRow, *, now: datetime) -> None:
+async def _link_voicemail(tx: AsyncSession, call: Call, recording: CallRecordingRow, *, now: datetime) -> Call:
     """The recording is the voicemail of the call, who was sent to voicemail if there is one."""
-    if call.voicemail_at is None:
-        call.voicemail_at = now
-    found = await tx.scalars(
-        select(VoicemailRow).where(VoicemailRow.call_id == call.id), execution_options={"populate_existing": True}
-    )
-    voicemail = found.one_or_none()
+    if call.row.voicemail_at is None:
+        call.row.voicemail_at = now
+    voicemail = call.voicemail
     if voicemail is None:
         voicemail = VoicemailRow(
-            call_id=call.id,
-            caller_id=call.participant_number,
+            call_id=call.row.id,
+            caller_id=call.row.participant_number,
             internal_status="pending",
             created_at=now,
             updated_at=now,
@@ -161,3 +158,5 @@ async def _link_voicemail(tx: AsyncSession, call: CallRow, recording: CallRecord
     if voicemail.recording_id is None:
         voicemail.recording_id = recording.id
         voicemail.updated_at = now
+    await tx.flush()
+    return replace(call, voicemail=voicemail)

@@ -20,8 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.calls import transcript_formats
 from server.calls.events import change_call
+from server.calls.queries import Call
 from server.calls.recordings.worker import CONTENT_TYPE
-from server.calls.tables import CallRecordingRow, CallRow, TranscriptRow
+from server.calls.tables import CallRecordingRow, TranscriptRow
 from server.db import Database
 from server.leases import BACKOFF, LEASE, is_hopeless, renewed
 from server.notifications import Notifications
@@ -228,7 +229,7 @@ async def receive_transcript(
 
 async def _settle(
     tx: AsyncSession,
-    _call: CallRow,
+    _call: Call,
     *,
     transcript_id: int,
     attempts: int | None,

@@ -14,9 +14,11 @@ from psycopg.rows import class_row
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.calls import queries
 from server.calls.events import change_call
+from server.calls.queries import Call
 from server.calls.recordings.wav import MAX_BYTES, NotKept, Truncated, WavCheck, checked
-from server.calls.tables import CallRecordingRow, CallRow, TranscriptRow
+from server.calls.tables import CallRecordingRow, TranscriptRow
 from server.db import Database
 from server.leases import BACKOFF, LEASE, is_hopeless, renewed
 from server.notifications import Channel, Notifications
@@ -157,11 +159,11 @@ class RecordingWorker:
         await self._db.execute(_POSTPONE, {"id": claim.id, "attempts": claim.attempts, "delay": delay})
 
 
-async def _record_stored(tx: AsyncSession, _call: CallRow, *, claim: _Claim, stored: _Stored, delete: bool) -> None:
+async def _record_stored(tx: AsyncSession, call: Call, *, claim: _Claim, stored: _Stored, delete: bool) -> Call:
     """The recording is stored, and to be transcribed."""
     row = await _claimed(tx, claim)
     if row is None:
-        return
+        return call
     now = datetime.now(UTC)
     row.internal_status = "stored"
     # Also where that was never told.
@@ -174,9 +176,10 @@ async def _record_stored(tx: AsyncSession, _call: CallRow, *, claim: _Claim, sto
     if delete:
         row.delete_at = now
     tx.add(TranscriptRow(uuid=uuid4(), recording_id=row.id, internal_status="pending", due_at=now))
+    return await queries.call_of(tx, call.row)
 
 
-async def _record_failure(tx: AsyncSession, _call: CallRow, *, claim: _Claim, error_description: str) -> None:
+async def _record_failure(tx: AsyncSession, _call: Call, *, claim: _Claim, error_description: str) -> None:
     """The recording cannot be had."""
     row = await _claimed(tx, claim)
     if row is None:
