@@ -150,9 +150,9 @@ async def callback_url_of(
     tx: AsyncSession, *, bearer_id: int, conversation: ConversationRow | None, given: str | None
 ) -> str | None:
     """Where the events of something new go: where it says, else where its conversation's, else its bearer's do."""
-    of_bearer = await tx.scalar(select(BearerRow.callback_url).where(BearerRow.id == bearer_id))
     of_conversation = conversation.callback_url if conversation is not None else None
-    return given or of_conversation or of_bearer
+    query = select(BearerRow.callback_url).where(BearerRow.id == bearer_id)
+    return given or of_conversation or await tx.scalar(query)
 
 
 async def find_service(
