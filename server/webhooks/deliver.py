@@ -72,7 +72,8 @@ class _Ended:
 
 
 class Deliverer:
-    """Attempts what is due: at one endpoint up to `endpoint_slots` at a time, one while it fails, `slots` in all."""
+    """Attempts what is due: at one endpoint up to `endpoint_slots` at a time, one while it fails, `slots` in all; and
+    no other while the payloads of those under way have `max_bytes`."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class Deliverer:
         allowed_networks: Sequence[Network],
         endpoint_slots: int = 32,
         slots: int = 512,
+        max_bytes: int = 64 << 20,
         timeout: timedelta = post.TIMEOUT,
     ) -> None:
         self._db = db
@@ -90,10 +92,12 @@ class Deliverer:
         self._cipher = cipher
         self._endpoint_slots = endpoint_slots
         self._slots = slots
+        self._max_bytes = max_bytes
         self._session = post.open_session(allowed_networks, timeout=timeout)
         self._wake = notifications.wake(Channel.DELIVERIES)
-        # Attempts under way at each endpoint.
+        # Attempts under way at each endpoint, and the bytes of payloads that are held for it until they are recorded.
         self._busy: Counter[int] = Counter()
+        self._held: Counter[int] = Counter()
         self._under_way = 0
         self._after = 0
         # Disabled endpoints whose backlog is being dead-lettered.
@@ -137,7 +141,7 @@ class Deliverer:
                 wait.cancel()
 
     async def _start(self, tasks: asyncio.TaskGroup) -> int:
-        """Claim for the free slots, begin an attempt of each delivery, and answer how many were claimed."""
+        """Claim what there is room for, begin an attempt of each delivery, and answer how many were claimed."""
         claims = await self._claim()
         disabled = {claim.endpoint_id for claim in claims if claim.is_disabled}
         if disabled - self._emptying:
@@ -154,21 +158,28 @@ class Deliverer:
 
     async def _claim(self) -> list[Claim]:
         """Go on with the endpoints after those of the last claim, so that none is served first for ever."""
-        free = self._slots - self._under_way
         claims: list[Claim] = []
         for after in sorted({self._after, 0}, reverse=True):
-            if len(claims) < free:
-                claims += await self._claim_after(after, free=free, claimed=claims)
-        self._after = claims[-1].endpoint_id if claims and len(claims) == free else 0
+            if self._has_room(claims):
+                claims += await self._claim_after(after, claimed=claims)
+        self._after = claims[-1].endpoint_id if claims and not self._has_room(claims) else 0
         return claims
 
-    async def _claim_after(self, endpoint_id: int, *, free: int, claimed: Sequence[Claim]) -> list[Claim]:
-        busy = self._busy + Counter(claim.endpoint_id for claim in claimed)
+    def _has_room(self, claimed: Sequence[Claim]) -> bool:
+        has_slots = self._under_way + len(claimed) < self._slots
+        return has_slots and self._held.total() + _bytes(claimed).total() < self._max_bytes
+
+    async def _claim_after(self, endpoint_id: int, *, claimed: Sequence[Claim]) -> list[Claim]:
+        free, free_bytes = self._slots - self._under_way, self._max_bytes - self._held.total()
+        claimed_bytes = _bytes(claimed)
         parameters = {
             "after": endpoint_id,
-            "busy": orjson.dumps({str(busy_id): count for busy_id, count in busy.items()}).decode(),
+            "busy": _by_endpoint(self._busy + Counter(claim.endpoint_id for claim in claimed)),
             "slots": max(1, min(self._endpoint_slots, free // _SHARE)),
             "limit": free - len(claimed),
+            "busy_bytes": _by_endpoint(self._held + claimed_bytes),
+            "endpoint_bytes": max(1, free_bytes // _SHARE),
+            "bytes": free_bytes - claimed_bytes.total(),
             "lease": LEASE,
         }
         return await self._db.fetch_all(queries.CLAIM, parameters, class_row(Claim))
@@ -186,12 +197,11 @@ class Deliverer:
     def _begin(self, tasks: asyncio.TaskGroup, claim: Claim, credentials: CallbackCredentials) -> None:
         self._under_way += 1
         self._busy[claim.endpoint_id] += 1
+        self._held[claim.endpoint_id] += len(claim.payload)
         tasks.create_task(self._attempt(claim, credentials))
 
     def _free_slot(self, endpoint_id: int) -> None:
-        self._busy[endpoint_id] -= 1
-        if not self._busy[endpoint_id]:
-            del self._busy[endpoint_id]
+        _take(self._busy, endpoint_id, 1)
         self._wake.set()
 
     async def _attempt(self, claim: Claim, credentials: CallbackCredentials) -> None:
@@ -210,6 +220,7 @@ class Deliverer:
             log.exception("delivery.attempt_failed", webhook_delivery_id=str(claim.uuid))
         finally:
             self._under_way -= 1
+            _take(self._held, claim.endpoint_id, len(claim.payload))
             self._wake.set()
 
     async def _call(self, claim: Claim, credentials: CallbackCredentials) -> Answer:
@@ -257,6 +268,24 @@ class Deliverer:
             await connection.execute(queries.PROMOTE.encode(), parameters)
             if has_news:
                 await connection.execute(queries.MARK_ENDPOINTS.encode(), parameters)
+
+
+def _bytes(claims: Sequence[Claim]) -> Counter[int]:
+    """The payloads' bytes for each endpoint."""
+    held: Counter[int] = Counter()
+    for claim in claims:
+        held[claim.endpoint_id] += len(claim.payload)
+    return held
+
+
+def _take(counted: Counter[int], endpoint_id: int, count: int) -> None:
+    counted[endpoint_id] -= count
+    if not counted[endpoint_id]:
+        del counted[endpoint_id]
+
+
+def _by_endpoint(counted: Counter[int]) -> str:
+    return orjson.dumps({str(endpoint_id): count for endpoint_id, count in counted.items()}).decode()
 
 
 def _parameters(group: Sequence[_Ended]) -> Parameters:

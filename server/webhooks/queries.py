@@ -58,7 +58,8 @@ WHERE deleted_at IS NULL ORDER BY position
 """
 
 # Leases due deliveries: walks the endpoints that have any, from `after` on, and takes of each its oldest ones, no more
-# than it has slots free. Two index probes an endpoint, whatever waits behind it.
+# than it has slots free, nor than begin within its free bytes of payload; of all those that begin within `bytes`. Two
+# index probes an endpoint, whatever waits behind it, and one a delivery for a size, which does not read the payload.
 CLAIM = """
 WITH RECURSIVE endpoint AS (
     (SELECT endpoint_id FROM webhook_deliveries WHERE due_at IS NOT NULL AND endpoint_id > %(after)s
@@ -70,24 +71,38 @@ WITH RECURSIVE endpoint AS (
     FROM endpoint WHERE endpoint_id IS NOT NULL
 ),
 due AS MATERIALIZED (
-    SELECT due.id, url, disabled_at IS NOT NULL AS is_disabled, failing_since IS NOT NULL AS is_failing
+    SELECT endpoint_id, due.id, due_at, size, url,
+        disabled_at IS NOT NULL AS is_disabled, failing_since IS NOT NULL AS is_failing
     FROM endpoint
     CROSS JOIN LATERAL (
         SELECT url, disabled_at, failing_since, CASE WHEN failing_since IS NULL THEN %(slots)s::bigint ELSE 1 END
-            - coalesce((%(busy)s::jsonb ->> id::text)::bigint, 0) AS free
+            - coalesce((%(busy)s::jsonb ->> id::text)::bigint, 0) AS free,
+            %(endpoint_bytes)s::bigint - coalesce((%(busy_bytes)s::jsonb ->> id::text)::bigint, 0) AS free_bytes
         FROM webhook_endpoints WHERE id = endpoint_id OFFSET 0
     ) AS known
     CROSS JOIN LATERAL (
-        SELECT id FROM webhook_deliveries
-        WHERE webhook_deliveries.endpoint_id = endpoint.endpoint_id AND due_at <= now()
-        ORDER BY due_at LIMIT greatest(0, free) FOR UPDATE SKIP LOCKED
+        SELECT id, due_at, size FROM (
+            SELECT id, due_at, size, sum(size) OVER (ORDER BY due_at, id) - size AS before
+            FROM (
+                SELECT id, due_at, event_id FROM webhook_deliveries
+                WHERE webhook_deliveries.endpoint_id = endpoint.endpoint_id AND due_at <= now()
+                ORDER BY due_at LIMIT CASE WHEN free_bytes > 0 THEN greatest(0, free) ELSE 0 END FOR UPDATE SKIP LOCKED
+            ) AS oldest
+            CROSS JOIN LATERAL (
+                SELECT octet_length(payload) AS size FROM events WHERE events.id = oldest.event_id OFFSET 0
+            ) AS event
+        ) AS sized
+        WHERE before < free_bytes
     ) AS due
     LIMIT %(limit)s
+),
+fitting AS (
+    SELECT *, sum(size) OVER (ORDER BY endpoint_id, due_at, id) - size AS before FROM due
 ),
 claimed AS (
     UPDATE webhook_deliveries
     SET due_at = now() + %(lease)s, attempts = attempts + 1, attempts_in_run = attempts_in_run + 1
-    FROM due WHERE webhook_deliveries.id = due.id
+    FROM fitting WHERE webhook_deliveries.id = fitting.id AND before < %(bytes)s
     RETURNING webhook_deliveries.*, url, is_disabled, is_failing
 )
 SELECT claimed.id, uuid, claimed.endpoint_id, claimed.bearer_id, claimed.event_type, claimed.resource_uuid, attempts,

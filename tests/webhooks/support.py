@@ -78,12 +78,14 @@ class Webhooks:
             )
         return Bearer(row.id, secret)
 
-    async def append(self, bearer: Bearer, url: str | None, *, resource: UUID | None = None, count: int = 1) -> UUID:
+    async def append(
+        self, bearer: Bearer, url: str | None, *, resource: UUID | None = None, count: int = 1, body: str = "hello"
+    ) -> UUID:
         """Append events of one resource, and answer the resource."""
         resource = resource or uuid4()
         async with self.db.connection() as connection, connection.transaction():
             for _ in range(count):
-                event = self._next(bearer, resource)
+                event = self._next(bearer, resource, body)
                 await connection.execute(_APPEND, outbox.parameters(event, callback_url=url))
         return resource
 
@@ -92,9 +94,11 @@ class Webhooks:
         while await self.relay.run_once():
             pass
 
-    async def send(self, bearer: Bearer, url: str | None, *, resource: UUID | None = None, count: int = 1) -> UUID:
+    async def send(
+        self, bearer: Bearer, url: str | None, *, resource: UUID | None = None, count: int = 1, body: str = "hello"
+    ) -> UUID:
         """Append and relay."""
-        resource = await self.append(bearer, url, resource=resource, count=count)
+        resource = await self.append(bearer, url, resource=resource, count=count, body=body)
         await self.relay_all()
         return resource
 
@@ -150,6 +154,7 @@ class Webhooks:
         allowed_networks: Sequence[Network] = LOOPBACK,
         endpoint_slots: int = 32,
         slots: int = 512,
+        max_bytes: int = 64 << 20,
         timeout: timedelta = TIMEOUT,  # noqa: ASYNC109 the worker's, not this call's
     ) -> AsyncIterator[Deliverer]:
         """A worker to be stepped."""
@@ -160,6 +165,7 @@ class Webhooks:
             allowed_networks=allowed_networks,
             endpoint_slots=endpoint_slots,
             slots=slots,
+            max_bytes=max_bytes,
             timeout=timeout,
         )
         try:
@@ -167,12 +173,12 @@ class Webhooks:
         finally:
             await deliverer.aclose()
 
-    def _next(self, bearer: Bearer, resource: UUID) -> event_pb2.Event:
+    def _next(self, bearer: Bearer, resource: UUID, body: str) -> event_pb2.Event:
         self.sequences[resource] = sequence = self.sequences.get(resource, 0) + 1
         at = Timestamp()
         at.FromDatetime(datetime.now(UTC))
         event = outbox.new_event(
             event_type=TYPE, bearer_id=bearer.id, resource_uuid=resource, sequence=sequence, occurred_at=at
         )
-        event.message.CopyFrom(message_pb2.Message(message_uuid=str(resource), message_body="hello"))
+        event.message.CopyFrom(message_pb2.Message(message_uuid=str(resource), message_body=body))
         return event
