@@ -107,20 +107,12 @@ class VideoEventReader(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class RecordingStream:
-    """A recording's file as it arrives."""
-
-    content_type: str | None
-    chunks: AsyncIterator[bytes]
-
-
 class RecordingFetcher(Protocol):
     """Fetches recordings from the provider."""
 
-    def open(self, url: str, *, download_token: str | None) -> AbstractAsyncContextManager[RecordingStream]:
-        """The file. Raises MediaRefused where it will never be had, ProviderUnavailable where later may do, also while
-        it arrives."""
+    def open(self, url: str, *, download_token: str | None) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The file, as it arrives. Raises MediaRefused where it will never be had, ProviderUnavailable where later
+        may do, also while it arrives."""
         ...
 
     async def aclose(self) -> None:

@@ -267,20 +267,12 @@ class VoiceTokens(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class AudioStream:
-    """A recording as it arrives."""
-
-    content_type: str
-    chunks: AsyncIterator[bytes]
-
-
 class CallRecordingFetcher(Protocol):
     """Fetches recordings with the provider's credentials."""
 
-    def open(self, url: str) -> AbstractAsyncContextManager[AudioStream]:
-        """The file, a WAV. Raises MediaRefused where it will never be had, ProviderUnavailable where later may do, also
-        while it arrives."""
+    def open(self, url: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The file, a WAV, as it arrives. Raises MediaRefused where it will never be had, ProviderUnavailable where
+        later may do, also while it arrives."""
         ...
 
     async def aclose(self) -> None:

@@ -4,27 +4,23 @@ A file is stored before it is recorded: a crash between the two leaves a file th
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
-import structlog
-from psycopg.rows import class_row
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.db import Database
 from server.encryption import Cipher
-from server.leases import BACKOFF, GIVE_UP_AFTER, LEASE, renewed
+from server.leases import LEASE, Later, Queue, see_to_next
 from server.notifications import Notifications
 from server.providers.ports import MediaRefused, ProviderUnavailable
 from server.providers.video_ports import RecordingFetcher
-from server.storage import Storage, StorageFailed, new_key
+from server.storage import Storage, new_key
 from server.video.events import change_call
 from server.video.recording_files import FAILED, STORED
 from server.video.recording_types import content_type_of
 from server.video.tables import VideoCallRecordingRow, VideoCallRow
-
-log = structlog.get_logger()
 
 # Files that one process fetches at a time: each has a worker of its own, so that a large one holds up no other.
 WORKERS = 4
@@ -35,14 +31,8 @@ WITH due AS (
 )
 UPDATE video_call_recordings SET due_at = now() + %(lease)s, attempts = attempts + 1
 FROM due WHERE video_call_recordings.id = due.id
-RETURNING video_call_recordings.id, video_call_id, file_type, file_extension, url, download_token_encrypted,
-    provider_status_at, attempts
-"""
-
-# A claim that outlived its lease changes nothing.
-_POSTPONE = """
-UPDATE video_call_recordings SET due_at = now() + %(delay)s
-WHERE id = %(id)s AND attempts = %(attempts)s AND due_at IS NOT NULL
+RETURNING video_call_recordings.id, video_call_id AS call_id, file_type, file_extension, url, download_token_encrypted,
+    provider_status_at AS since, attempts
 """
 
 
@@ -51,14 +41,17 @@ class _Claim:
     """A leased file."""
 
     id: int
-    video_call_id: int
+    call_id: int
     file_type: str
     file_extension: str | None
     url: str
     download_token_encrypted: bytes | None
-    # When Zoom last told of it, and gave the token.
-    provider_status_at: datetime
+    # When Zoom last told of it, and gave the token, which is good for a day.
+    since: datetime
     attempts: int
+
+
+_QUEUE = Queue("recording", "video_call_recordings", _CLAIM, _Claim)
 
 
 class RecordingWorker:
@@ -83,54 +76,24 @@ class RecordingWorker:
 
     async def step(self) -> bool:
         """Claim a file that is due and see it through; whether there was one."""
-        claim = await self._db.fetch_one(_CLAIM, {"lease": self._lease}, class_row(_Claim))
-        if claim is not None:
-            await self._handle(claim)
-        return claim is not None
+        return await see_to_next(self._db, _QUEUE, lease=self._lease, attempt=self._store, give_up=self._give_up)
 
-    async def _handle(self, claim: _Claim) -> None:
-        """Store the file and record it. What fails here leaves the lease to run out."""
-        began = datetime.now(UTC)
-        try:
-            async with renewed(partial(self._postpone, claim, self._lease), self._lease):
-                outcome = await self._store(claim)
-        except Exception:
-            log.exception("recording.attempt_failed", recording_id=claim.id, attempt=claim.attempts)
-            return
-        log.info(
-            "recording.attempted",
-            recording_id=claim.id,
-            video_call_id=claim.video_call_id,
-            attempt=claim.attempts,
-            outcome=outcome,
-            duration_ms=round((datetime.now(UTC) - began).total_seconds() * 1000, 1),
-        )
-
-    async def _store(self, claim: _Claim) -> str:
+    async def _store(self, claim: _Claim) -> str | Later:
         content_type = content_type_of(file_type=claim.file_type, file_extension=claim.file_extension)
         key = new_key("recordings", content_type)
         try:
-            async with self._fetcher.open(claim.url, download_token=self._token(claim)) as file:
-                await self._storage.put_stream(key, file.chunks)
+            async with self._fetcher.open(claim.url, download_token=self._token(claim)) as chunks:
+                await self._storage.put_stream(key, chunks)
         except MediaRefused as refusal:
             return await self._fail(claim, f"The recording {refusal}.")
         except ProviderUnavailable as failure:
-            # So long is a download token good for.
-            if datetime.now(UTC) - claim.provider_status_at > GIVE_UP_AFTER:
-                return await self._fail(claim, "The recording could not be fetched within 24 hours.")
-            await self._postpone(claim, BACKOFF.delay(claim.attempts, failure.retry_after))
-            return "unavailable"
-        except StorageFailed as failure:
-            # However long that takes: it is no fault of the file's.
-            log.warning("recording.storage_failed", recording_id=claim.id, error=str(failure))
-            await self._postpone(claim, BACKOFF.delay(claim.attempts))
-            return "storage_failed"
+            return Later("unavailable", failure.retry_after)
         change = partial(_settle, claim=claim, internal_status=STORED, storage_key=key, error_description=None)
         await change_call(
             self._db,
             self._notifications,
             self._storage,
-            video_call_id=claim.video_call_id,
+            video_call_id=claim.call_id,
             change=change,
             new_keys=(key,),
         )
@@ -140,17 +103,15 @@ class RecordingWorker:
         encrypted = claim.download_token_encrypted
         return self._cipher.decrypt(encrypted).decode() if encrypted is not None else None
 
+    async def _give_up(self, claim: _Claim) -> str:
+        return await self._fail(claim, "The recording could not be fetched within 24 hours.")
+
     async def _fail(self, claim: _Claim, error_description: str) -> str:
         change = partial(
             _settle, claim=claim, internal_status=FAILED, storage_key=None, error_description=error_description
         )
-        await change_call(
-            self._db, self._notifications, self._storage, video_call_id=claim.video_call_id, change=change
-        )
+        await change_call(self._db, self._notifications, self._storage, video_call_id=claim.call_id, change=change)
         return "failed"
-
-    async def _postpone(self, claim: _Claim, delay: timedelta) -> None:
-        await self._db.execute(_POSTPONE, {"id": claim.id, "attempts": claim.attempts, "delay": delay})
 
 
 async def _settle(

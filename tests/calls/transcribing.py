@@ -12,7 +12,6 @@ from server.calls.recordings.worker import RecordingWorker
 from server.calls.state import RETURN
 from server.calls.tables import CallRow
 from server.providers.transcription_ports import Submitted, Transcript, Word
-from server.providers.voice_ports import AudioStream
 from tests.calls.recorded import report, sid, wav
 
 SAID = Transcript(
@@ -73,13 +72,13 @@ class OneFile:
         self._data = data
 
     @asynccontextmanager
-    async def open(self, url: str) -> AsyncIterator[AudioStream]:
+    async def open(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """The recording."""
 
         async def chunks() -> AsyncIterator[bytes]:
             yield self._data
 
-        yield AudioStream("audio/x-wav", chunks())
+        yield chunks()
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -67,15 +67,13 @@ async def fetching(api_base_url: str, **over: Any) -> AsyncIterator[ZoomRecordin
         await fetcher.aclose()
 
 
-async def fetch(
-    api_base_url: str, url: str | None = None, *, download_token: str | None = GOOD, **over: Any
-) -> tuple[str | None, bytes]:
-    """Content type and bytes of a URL, of the API's server where no other is given."""
+async def fetch(api_base_url: str, url: str | None = None, *, download_token: str | None = GOOD, **over: Any) -> bytes:
+    """The bytes of a URL, of the API's server where no other is given."""
     async with (
         fetching(api_base_url, **over) as fetcher,
-        fetcher.open(url or api_base_url + PATH, download_token=download_token) as stream,
+        fetcher.open(url or api_base_url + PATH, download_token=download_token) as chunks,
     ):
-        return stream.content_type, b"".join([chunk async for chunk in stream.chunks])
+        return b"".join([chunk async for chunk in chunks])
 
 
 def file(data: bytes, content_type: str = "video/mp4") -> Answer:
@@ -98,21 +96,21 @@ def status(code: int, **headers: str) -> Answer:
 
 async def test_file_is_fetched_with_the_token_of_its_event() -> None:
     async with running(file(b"data", "Video/MP4; codecs=avc1")) as zoom:
-        assert await fetch(zoom.base_url) == ("video/mp4", b"data")
+        assert await fetch(zoom.base_url) == b"data"
 
     assert zoom.came == [(PATH, f"Bearer {GOOD}")]
 
 
 async def test_file_is_fetched_without_a_token_where_none_came() -> None:
     async with running(file(b"data")) as zoom:
-        assert await fetch(zoom.base_url, download_token=None) == ("video/mp4", b"data")
+        assert await fetch(zoom.base_url, download_token=None) == b"data"
 
     assert zoom.came == [(PATH, None)]
 
 
 async def test_file_elsewhere_than_at_the_api_is_fetched_too() -> None:
     async with running(file(b"data")) as web_server:
-        assert await fetch("http://127.0.0.1:1", web_server.base_url + PATH) == ("video/mp4", b"data")
+        assert await fetch("http://127.0.0.1:1", web_server.base_url + PATH) == b"data"
 
     assert web_server.came == [(PATH, f"Bearer {GOOD}")]
 
@@ -127,7 +125,7 @@ async def test_file_of_no_type_has_none() -> None:
     server = await asyncio.start_server(bare, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        assert await fetch(f"http://127.0.0.1:{port}") == (None, b"data")
+        assert await fetch(f"http://127.0.0.1:{port}") == b"data"
 
 
 async def test_token_does_not_follow_to_where_the_file_is() -> None:
@@ -135,7 +133,7 @@ async def test_token_does_not_follow_to_where_the_file_is() -> None:
         running(file(b"data")) as store,
         running(status(302, Location=f"{store.base_url}/replay?Signature=a%2Fb~_")) as zoom,
     ):
-        assert await fetch(zoom.base_url) == ("video/mp4", b"data")
+        assert await fetch(zoom.base_url) == b"data"
 
     assert zoom.came == [(PATH, f"Bearer {GOOD}")]
     assert store.came == [("/replay", None)]
@@ -147,7 +145,7 @@ async def test_token_does_not_come_back_from_elsewhere() -> None:
         return await (file(b"data") if led is None else status(307, Location=led))(request)
 
     async with running(answer) as zoom, running(status(307, Location=f"{zoom.base_url}/back")) as there:
-        assert await fetch(zoom.base_url) == ("video/mp4", b"data")
+        assert await fetch(zoom.base_url) == b"data"
 
     assert zoom.came == [(PATH, f"Bearer {GOOD}"), ("/back", None)]
     assert there.came == [("/there", None)]
@@ -158,7 +156,7 @@ async def test_token_follows_within_the_place_it_is_for() -> None:
         return await (status(302, Location="/file.mp4") if request.path == PATH else file(b"data"))(request)
 
     async with running(answer) as zoom:
-        assert await fetch(zoom.base_url) == ("video/mp4", b"data")
+        assert await fetch(zoom.base_url) == b"data"
 
     assert zoom.came == [(PATH, f"Bearer {GOOD}"), ("/file.mp4", f"Bearer {GOOD}")]
 
@@ -211,7 +209,7 @@ async def test_redirect_to_a_private_address_is_not_dialled() -> None:
 
 async def test_address_of_the_api_is_dialled_wherever_it_is() -> None:
     async with running(file(b"data")) as zoom:
-        assert await fetch(zoom.base_url, allowed_networks=()) == ("video/mp4", b"data")
+        assert await fetch(zoom.base_url, allowed_networks=()) == b"data"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +241,7 @@ async def test_file_that_nothing_opens_any_more_is_refused(code: int, download_t
 
 async def test_expired_token_that_is_taken_all_the_same_is_one() -> None:
     async with running(file(b"data")) as zoom:
-        assert await fetch(zoom.base_url, download_token=EXPIRED) == ("video/mp4", b"data")
+        assert await fetch(zoom.base_url, download_token=EXPIRED) == b"data"
 
 
 async def test_file_that_is_gone_is_refused() -> None:
@@ -296,9 +294,9 @@ async def test_file_arrives_in_parts_and_the_rest_of_it_stays_there() -> None:
             ended.set()
 
     async with running(answer) as zoom, fetching(zoom.base_url) as fetcher:
-        async with fetcher.open(zoom.base_url + PATH, download_token=GOOD) as stream:
+        async with fetcher.open(zoom.base_url + PATH, download_token=GOOD) as chunks:
             read = 0
-            async for chunk in stream.chunks:
+            async for chunk in chunks:
                 assert 0 < len(chunk) <= 262_144
                 read += len(chunk)
                 if read > 10_000_000:

@@ -268,7 +268,7 @@ async def test_recording_is_given_up_when_its_token_is_good_no_more(
 ) -> None:
     vendor.answers["a"] = status(500)
     await zoom.tell(story.files(12, listed(vendor)))
-    age = "UPDATE video_call_recordings SET due_at = now(), provider_status_at = now() - %(age)s"
+    age = "UPDATE video_call_recordings SET due_at = now(), provider_status_at = now() - %(age)s, attempts = 100"
     await db.execute(age, {"age": GIVE_UP_AFTER - timedelta(minutes=1)})
     await worker.step()
     [young] = await recordings_of(client, story)

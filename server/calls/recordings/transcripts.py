@@ -8,13 +8,12 @@ is larger has no transcript, and its call says so.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from io import BytesIO
 from uuid import UUID
 
 import structlog
-from psycopg.rows import class_row
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,7 +23,7 @@ from server.calls.queries import Call
 from server.calls.recordings.worker import CONTENT_TYPE
 from server.calls.tables import CallRecordingRow, TranscriptRow
 from server.db import Database
-from server.leases import BACKOFF, LEASE, is_hopeless, renewed
+from server.leases import LEASE, Later, Queue, see_to_next
 from server.notifications import Notifications
 from server.providers.ports import ProviderOutcomeUnknown, ProviderUnavailable
 from server.providers.transcription_ports import (
@@ -34,7 +33,7 @@ from server.providers.transcription_ports import (
     TranscriptionFailed,
     TranscriptReport,
 )
-from server.storage import FileMissing, Storage, StorageFailed
+from server.storage import FileMissing, Storage
 
 log = structlog.get_logger()
 
@@ -55,13 +54,7 @@ WITH due AS (
 UPDATE transcripts SET due_at = now() + %(lease)s, attempts = transcripts.attempts + 1
 FROM due, call_recordings WHERE transcripts.id = due.id AND call_recordings.id = transcripts.recording_id
 RETURNING transcripts.id, transcripts.uuid, call_recordings.call_id, call_recordings.storage_key, media_id,
-    transcripts.attempts, transcripts.created_at
-"""
-
-# A claim that outlived its lease changes nothing.
-_POSTPONE = """
-UPDATE transcripts SET due_at = now() + %(delay)s
-WHERE id = %(id)s AND attempts = %(attempts)s AND due_at IS NOT NULL
+    transcripts.attempts, transcripts.created_at AS since
 """
 
 # Its callback may have come before.
@@ -81,7 +74,10 @@ class _Claim:
     storage_key: str
     media_id: str | None
     attempts: int
-    created_at: datetime
+    since: datetime
+
+
+_QUEUE = Queue("transcript", "transcripts", _CLAIM, _Claim)
 
 
 class _TooLarge(Exception):
@@ -112,31 +108,9 @@ class TranscriptWorker:
 
     async def step(self) -> bool:
         """Claim a transcript that is due and see it through; whether there was one."""
-        claim = await self._db.fetch_one(_CLAIM, {"lease": self._lease}, class_row(_Claim))
-        if claim is not None:
-            await self._handle(claim)
-        return claim is not None
+        return await see_to_next(self._db, _QUEUE, lease=self._lease, attempt=self._attempt, give_up=self._give_up)
 
-    async def _handle(self, claim: _Claim) -> None:
-        """Transcribe and record. What fails here leaves the lease to run out."""
-        began = datetime.now(UTC)
-        try:
-            async with renewed(partial(self._postpone, claim, self._lease), self._lease):
-                outcome = await self._attempt(claim)
-        except Exception:
-            log.exception("transcript.attempt_failed", transcript_id=claim.id, attempt=claim.attempts)
-            return
-        log.info(
-            "transcript.attempted",
-            transcript_id=claim.id,
-            call_id=claim.call_id,
-            transcriber=self._transcriber.name,
-            attempt=claim.attempts,
-            outcome=outcome,
-            duration_ms=round((datetime.now(UTC) - began).total_seconds() * 1000, 1),
-        )
-
-    async def _attempt(self, claim: _Claim) -> str:
+    async def _attempt(self, claim: _Claim) -> str | Later:
         try:
             answer = await self._ask(claim)
         except TranscriptionFailed as failure:
@@ -147,18 +121,13 @@ class TranscriptWorker:
             )
         except FileMissing:
             return await self._fail(claim, "The recording is not in our storage any more.")
-        except StorageFailed as failure:
-            # However long that takes: it is no fault of the recording's.
-            log.warning("transcript.storage_failed", transcript_id=claim.id, error=str(failure))
-            await self._postpone(claim, BACKOFF.delay(claim.attempts))
-            return "storage_failed"
         except ProviderUnavailable as failure:
-            return await self._wait(claim, BACKOFF.delay(claim.attempts, failure.retry_after), "unavailable")
+            return Later("unavailable", failure.retry_after)
         except ProviderOutcomeUnknown:
             # Each submission is paid for: the callback of one that was taken is waited for.
-            return await self._wait(claim, CHECK_AFTER, "outcome_unknown")
+            return Later("outcome_unknown", CHECK_AFTER)
         if answer is None:
-            return await self._wait(claim, CHECK_AFTER, "not_ready")
+            return Later("not_ready", CHECK_AFTER)
         if isinstance(answer, Submitted):
             mine = {"id": claim.id, "attempts": claim.attempts}
             await self._db.execute(_SUBMITTED, {**mine, "media_id": answer.media_id, "delay": CHECK_AFTER})
@@ -187,19 +156,13 @@ class TranscriptWorker:
             audio.write(chunk)
         return audio.getvalue()
 
-    async def _wait(self, claim: _Claim, delay: timedelta, outcome: str) -> str:
-        if is_hopeless(claim.attempts, since=claim.created_at, now=datetime.now(UTC)):
-            return await self._fail(claim, "The recording could not be transcribed within 24 hours.")
-        await self._postpone(claim, delay)
-        return outcome
+    async def _give_up(self, claim: _Claim) -> str:
+        return await self._fail(claim, "The recording could not be transcribed within 24 hours.")
 
     async def _fail(self, claim: _Claim, failure: str) -> str:
         change = partial(_settle, transcript_id=claim.id, attempts=claim.attempts, transcript=None, failure=failure)
         await change_call(self._db, self._notifications, self._storage, call_id=claim.call_id, change=change)
         return "failed"
-
-    async def _postpone(self, claim: _Claim, delay: timedelta) -> None:
-        await self._db.execute(_POSTPONE, {"id": claim.id, "attempts": claim.attempts, "delay": delay})
 
 
 async def receive_transcript(

@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
-import structlog
-from psycopg.rows import class_row
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,13 +18,11 @@ from server.calls.queries import Call
 from server.calls.recordings.wav import MAX_BYTES, NotKept, Truncated, WavCheck, checked
 from server.calls.tables import CallRecordingRow, TranscriptRow
 from server.db import Database
-from server.leases import BACKOFF, LEASE, is_hopeless, renewed
+from server.leases import LEASE, Later, Queue, see_to_next
 from server.notifications import Channel, Notifications
 from server.providers.ports import MediaRefused, ProviderUnavailable
 from server.providers.voice_ports import CallRecordingFetcher
-from server.storage import Storage, StorageFailed, new_key
-
-log = structlog.get_logger()
+from server.storage import Storage, new_key
 
 # Files that one process fetches at a time: each has a worker of its own, so that a large one holds up no other. None is
 # in memory as a whole.
@@ -40,13 +36,7 @@ WITH due AS (
 )
 UPDATE call_recordings SET due_at = now() + %(lease)s, attempts = attempts + 1
 FROM due WHERE call_recordings.id = due.id
-RETURNING call_recordings.id, call_id, url, attempts, created_at
-"""
-
-# A claim that outlived its lease changes nothing.
-_POSTPONE = """
-UPDATE call_recordings SET due_at = now() + %(delay)s
-WHERE id = %(id)s AND attempts = %(attempts)s AND due_at IS NOT NULL
+RETURNING call_recordings.id, call_id, url, attempts, created_at AS since
 """
 
 
@@ -58,7 +48,10 @@ class _Claim:
     call_id: int
     url: str
     attempts: int
-    created_at: datetime
+    since: datetime
+
+
+_QUEUE = Queue("call_recording", "call_recordings", _CLAIM, _Claim)
 
 
 @dataclass(frozen=True)
@@ -95,47 +88,21 @@ class RecordingWorker:
 
     async def step(self) -> bool:
         """Claim a recording that is due and see it through; whether there was one."""
-        claim = await self._db.fetch_one(_CLAIM, {"lease": self._lease}, class_row(_Claim))
-        if claim is not None:
-            await self._handle(claim)
-        return claim is not None
+        return await see_to_next(self._db, _QUEUE, lease=self._lease, attempt=self._store, give_up=self._give_up)
 
-    async def _handle(self, claim: _Claim) -> None:
-        """Store the file and record it. What fails here leaves the lease to run out."""
-        began = datetime.now(UTC)
-        try:
-            async with renewed(partial(self._postpone, claim, self._lease), self._lease):
-                outcome = await self._store(claim)
-        except Exception:
-            log.exception("call_recording.attempt_failed", recording_id=claim.id, attempt=claim.attempts)
-            return
-        log.info(
-            "call_recording.attempted",
-            recording_id=claim.id,
-            call_id=claim.call_id,
-            attempt=claim.attempts,
-            outcome=outcome,
-            duration_ms=round((datetime.now(UTC) - began).total_seconds() * 1000, 1),
-        )
-
-    async def _store(self, claim: _Claim) -> str:
+    async def _store(self, claim: _Claim) -> str | Later:
         key = new_key("recordings", CONTENT_TYPE)
         check = WavCheck(max_bytes=self._max_bytes)
         try:
-            async with self._fetcher.open(claim.url) as audio:
-                await self._storage.put_stream(key, checked(audio.chunks, check))
+            async with self._fetcher.open(claim.url) as chunks:
+                await self._storage.put_stream(key, checked(chunks, check))
         except (MediaRefused, NotKept) as refusal:
             return await self._fail(claim, f"The recording {refusal}.")
         except ProviderUnavailable as failure:
-            return await self._retry(claim, "unavailable", failure.retry_after)
+            return Later("unavailable", failure.retry_after)
         except Truncated:
             # What the provider takes for all of it: it may still be writing.
-            return await self._retry(claim, "truncated", None)
-        except StorageFailed as failure:
-            # However long that takes: it is no fault of the recording's.
-            log.warning("call_recording.storage_failed", recording_id=claim.id, error=str(failure))
-            await self._postpone(claim, BACKOFF.delay(claim.attempts))
-            return "storage_failed"
+            return Later("truncated")
         stored = _Stored(key, check.duration, check.channels)
         change = partial(_record_stored, claim=claim, stored=stored, delete=self._delete_provider_copies)
         await change_call(
@@ -144,19 +111,13 @@ class RecordingWorker:
         self._notifications.notify(Channel.TRANSCRIPTS)
         return "stored"
 
-    async def _retry(self, claim: _Claim, outcome: str, retry_after: timedelta | None) -> str:
-        if is_hopeless(claim.attempts, since=claim.created_at, now=datetime.now(UTC)):
-            return await self._fail(claim, "The recording could not be fetched within 24 hours.")
-        await self._postpone(claim, BACKOFF.delay(claim.attempts, retry_after))
-        return outcome
+    async def _give_up(self, claim: _Claim) -> str:
+        return await self._fail(claim, "The recording could not be fetched within 24 hours.")
 
     async def _fail(self, claim: _Claim, error_description: str) -> str:
         change = partial(_record_failure, claim=claim, error_description=error_description)
         await change_call(self._db, self._notifications, self._storage, call_id=claim.call_id, change=change)
         return "failed"
-
-    async def _postpone(self, claim: _Claim, delay: timedelta) -> None:
-        await self._db.execute(_POSTPONE, {"id": claim.id, "attempts": claim.attempts, "delay": delay})
 
 
 async def _record_stored(tx: AsyncSession, call: Call, *, claim: _Claim, stored: _Stored, delete: bool) -> Call:

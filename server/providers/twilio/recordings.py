@@ -8,7 +8,6 @@ from server.providers.http import NoAnswer, NotReached, exchange, open_session, 
 from server.providers.ports import MediaRefused, ProviderUnavailable
 from server.providers.twilio.account import TwilioAccount
 from server.providers.twilio.files import TwilioFiles
-from server.providers.voice_ports import AudioStream
 
 # Not 404, which is also said of a recording that Twilio tells of before every part of it knows.
 _GONE = (410,)
@@ -37,7 +36,7 @@ class TwilioCallRecordingFetcher:
         self._files = TwilioFiles(account, session, gone=_GONE)
 
     @asynccontextmanager
-    async def open(self, url: str) -> AsyncIterator[AudioStream]:
+    async def open(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """The file, as it arrives. Its size is the caller's to limit: who leaves early leaves the rest unread."""
         async with AsyncExitStack() as opened:
             try:
@@ -49,7 +48,7 @@ class TwilioCallRecordingFetcher:
                 raise ProviderUnavailable(f"{answer.content_type} instead of the file")
             if answer.content_type not in _WAV:
                 raise MediaRefused(f"is {answer.content_type}, not a WAV file")
-            yield AudioStream(content_type=answer.content_type, chunks=read_stream(answer))
+            yield read_stream(answer)
 
     async def aclose(self) -> None:
         """Close the pooled connections."""

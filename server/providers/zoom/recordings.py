@@ -14,7 +14,6 @@ from server.config import Network
 from server.guard import guarded_connector
 from server.providers.http import NoAnswer, NotReached, exchange, read_stream
 from server.providers.ports import MediaRefused, ProviderFailure, ProviderUnavailable
-from server.providers.video_ports import RecordingStream
 
 _CONNECT_SECONDS = 5
 
@@ -52,7 +51,7 @@ class ZoomRecordingFetcher:
         self._elsewhere = _open_session(guarded_connector(allowed_networks), timeout)
 
     @asynccontextmanager
-    async def open(self, url: str, *, download_token: str | None) -> AsyncIterator[RecordingStream]:
+    async def open(self, url: str, *, download_token: str | None) -> AsyncIterator[AsyncIterator[bytes]]:
         """The file, as it arrives. Its size is the caller's to limit, whoever leaves early leaves the rest unread."""
         try:
             with exchange():
@@ -60,7 +59,7 @@ class ZoomRecordingFetcher:
         except (NotReached, NoAnswer) as error:
             raise ProviderUnavailable(str(error)) from error
         try:
-            yield RecordingStream(content_type=_content_type(answer), chunks=read_stream(answer))
+            yield read_stream(answer)
         finally:
             answer.close()
 

@@ -80,8 +80,8 @@ async def test_conferences_recording_is_found_by_its_sid_and_by_its_name(
     assert by_sid == by_name == [as_listed(completed)]
     assert (completed.source, completed.conference_sid) == ("Conference", started.conference_sid)
     assert completed.url is not None
-    async with fetcher.open(completed.url) as audio:
-        assert b"".join([chunk async for chunk in audio.chunks]).startswith(b"RIFF")
+    async with fetcher.open(completed.url) as chunks:
+        assert b"".join([chunk async for chunk in chunks]).startswith(b"RIFF")
 
 
 async def test_dials_recording_is_the_calls_that_dialled(

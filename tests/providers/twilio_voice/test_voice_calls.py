@@ -283,8 +283,8 @@ async def test_recording_is_fetched_then_deleted_once(
     assert recording.url is not None
     assert recording.call_uuid == server.call_uuid
 
-    async with fetcher.open(recording.url) as audio:
-        wav = b"".join([chunk async for chunk in audio.chunks])
+    async with fetcher.open(recording.url) as chunks:
+        wav = b"".join([chunk async for chunk in chunks])
     await calls.delete_recording(recording.recording_sid)
     await calls.delete_recording(recording.recording_sid)
     await calls.delete_recording(NO_RECORDING)
