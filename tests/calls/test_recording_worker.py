@@ -46,6 +46,7 @@ from tests.calls.recorded import (
 from tests.clients import Client
 from tests.cut_off import ASKING, RECORDING, STORED, CutOffStorage, cut_off
 from tests.files.support import signer_of
+from tests.leases import LEASE, until_renewed
 from tests.messages.media import Answer, Vendor, content, running_vendor, status
 from tests.messages.support import until
 
@@ -58,6 +59,7 @@ any_order = hypothesis.settings(
 
 ACCOUNT = "AC" + "1" * 32
 PASSWORD = "the-auth-token"
+PATIENCE = timedelta(seconds=30)
 
 
 @pytest.fixture
@@ -94,20 +96,22 @@ async def make_worker(
     db: Database, notifications: Notifications, vendor: Vendor, storage: Storage
 ) -> AsyncIterator[MakeWorker]:
     """Makes workers that are stepped."""
-    fetcher = TwilioCallRecordingFetcher(
-        TwilioAccount(sid=ACCOUNT, auth_token=PASSWORD, api_base_url=vendor.base_url), patience=timedelta(seconds=1)
-    )
+    account = TwilioAccount(sid=ACCOUNT, auth_token=PASSWORD, api_base_url=vendor.base_url)
+    fetchers: list[TwilioCallRecordingFetcher] = []
 
-    def make(kept: Storage = storage, **over: Any) -> RecordingWorker:
+    def make(kept: Storage = storage, *, patience: timedelta = PATIENCE, **over: Any) -> RecordingWorker:
+        fetcher = TwilioCallRecordingFetcher(account, patience=patience)
+        fetchers.append(fetcher)
         given = {"delete_provider_copies": False, **over}
         return RecordingWorker(db, notifications, fetcher, kept, **given)
 
     yield make
-    await fetcher.aclose()
+    for fetcher in fetchers:
+        await fetcher.aclose()
 
 
 @pytest.fixture
-def worker(make_worker: MakeWorker) -> RecordingWorker:
+async def worker(make_worker: MakeWorker) -> RecordingWorker:
     """A worker that is stepped."""
     return make_worker()
 
@@ -303,49 +307,51 @@ async def paused(request: web.Request) -> web.StreamResponse:
     answer = web.StreamResponse(headers={"Content-Type": "audio/x-wav", "Content-Length": "20000000"})
     await answer.prepare(request)
     await answer.write(wav(10))
-    await asyncio.sleep(3)
+    await asyncio.Event().wait()
     return answer
 
 
 @pytest.mark.parametrize(
-    ("answer", "least"),
+    ("answer", "patience", "least"),
     [
-        (status(404), 10),
-        (status(500), 10),
-        (status(503), 10),
-        (status(401), 10),
-        (retry_after(120), 120),
-        (retry_after(1_000_000), 3600),
-        (audio(b"<html>", content_type="text/html"), 10),
-        (audio(wav(2)[:-1]), 10),
-        (audio(b""), 10),
-        (broken_off, 10),
-        (paused, 10),
+        (status(404), PATIENCE, 10),
+        (status(500), PATIENCE, 10),
+        (status(503), PATIENCE, 10),
+        (status(401), PATIENCE, 10),
+        (retry_after(120), PATIENCE, 120),
+        (retry_after(1_000_000), PATIENCE, 3600),
+        (audio(b"<html>", content_type="text/html"), PATIENCE, 10),
+        (audio(wav(2)[:-1]), PATIENCE, 10),
+        (audio(b""), PATIENCE, 10),
+        (broken_off, PATIENCE, 10),
+        (paused, timedelta(seconds=1), 10),
     ],
 )
 async def test_provider_that_cannot_give_it_now_is_asked_again(
     parts: CallParts,
     call: CallRow,
     vendor: Vendor,
-    worker: RecordingWorker,
+    make_worker: MakeWorker,
     db: Database,
     folder: Path,
     answer: Answer,
+    patience: timedelta,
     least: int,
 ) -> None:
     vendor.answers["a"] = answer
     await tell(parts, call, vendor)
+    worker = make_worker(patience=patience)
 
     assert await worker.step()
     assert not await worker.step()
     [waiting] = await recordings(db)
+    wait = waiting["due_at"] - datetime.now(UTC)
     left, told_before = files(folder), await told(db, call)
     vendor.answers["a"] = audio(wav())
     await make_due(db)
-    await worker.step()
+    await make_worker().step()
 
     assert (waiting["internal_status"], waiting["attempts"], waiting["storage_key"]) == ("pending", 1, None)
-    wait = waiting["due_at"] - datetime.now(UTC)
     assert timedelta(seconds=least - 5) < wait <= timedelta(seconds=least * 1.2)
     assert left == []
     assert told_before == ["finished"]
@@ -483,24 +489,26 @@ async def test_worker_whose_lease_ran_out_changes_nothing_of_who_has_it_now(
 async def test_lease_lasts_for_as_long_as_the_file_arrives(
     parts: CallParts, call: CallRow, vendor: Vendor, make_worker: MakeWorker, db: Database
 ) -> None:
-    lease = timedelta(milliseconds=1500)
+    all_may_come = asyncio.Event()
 
     async def slow(request: web.Request) -> web.StreamResponse:
         data = wav(3)
         answer = web.StreamResponse(headers={"Content-Type": "audio/x-wav"})
         await answer.prepare(request)
-        for at in range(0, len(data), 5000):
-            await answer.write(data[at : at + 5000])
-            await asyncio.sleep(0.3)
+        await answer.write(data[:5000])
+        await all_may_come.wait()
+        await answer.write(data[5000:])
         return answer
 
     vendor.answers["a"] = slow
     await tell(parts, call, vendor)
-    storing = asyncio.create_task(make_worker(lease=lease).step())
+    storing = asyncio.create_task(make_worker(lease=LEASE).step())
     await until(lambda: vendor.fetched["a"] == 1)
-    while not storing.done():
+    for _ in range(2):
+        await until_renewed(lambda: recordings(db))
         assert not await make_worker().step()
-        await asyncio.sleep(0.05)
+    all_may_come.set()
+    await storing
 
     [row] = await recordings(db)
     assert (row["internal_status"], row["attempts"], vendor.fetched["a"]) == ("stored", 1, 1)
