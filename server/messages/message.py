@@ -17,7 +17,17 @@ OUTBOUND = "outbound"
 INBOUND = "inbound"
 
 GAVE_UP = "PROVIDER_UNAVAILABLE"
+
+# What may have come between a message and its sending, and how its sender is told.
+BEARER_DELETED = "BEARER_DELETED"
 OPTED_OUT = "RECIPIENT_OPTED_OUT"
+PAIRED_ELSEWHERE = "PHONE_NUMBER_PAIRED"
+_NOT_TO_BE_SENT = {
+    BEARER_DELETED: "The bearer was deleted before this message was sent.",
+    OPTED_OUT: "The receiver opted out of messages from this sender before this one was sent.",
+    PAIRED_ELSEWHERE: "Before this message was sent, its two numbers were paired in another conversation, to which the "
+    "answers would go.",
+}
 
 # When the provider is asked about a message whose callbacks seem to have stopped.
 FIRST_CHECK_AFTER = timedelta(minutes=10)
@@ -130,10 +140,9 @@ def given_up(message: Message, *, now: datetime) -> Message:
     return unsendable(message, GAVE_UP, description, now=now)
 
 
-def opted_out(message: Message, *, now: datetime) -> Message:
-    """The message after its receiver opted out before it was sent."""
-    description = "The receiver opted out of messages from this sender before this one was sent."
-    return unsendable(message, OPTED_OUT, description, now=now)
+def not_to_be_sent(message: Message, error_code: str, *, now: datetime) -> Message:
+    """The message after something came between it and its sending: BEARER_DELETED, OPTED_OUT or PAIRED_ELSEWHERE."""
+    return unsendable(message, error_code, _NOT_TO_BE_SENT[error_code], now=now)
 
 
 def unsendable(message: Message, error_code: str, error_description: str, *, now: datetime) -> Message:

@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from server.events import outbox
-from server.messages.message import Message
+from server.messages.message import BEARER_DELETED, OPTED_OUT, PAIRED_ELSEWHERE, Message
 from server.numbers import opt_outs
 
 _OF_CONVERSATION = ("client_conversation_id", "internal_conversation_id", "global_id")
@@ -69,8 +69,17 @@ _OPTED_OUT_AT = opt_outs.opted_out_at(
     number="m.sender_number", service="m.messaging_service_id", contact="m.receiver_number"
 )
 
+# Why a message `m` that was accepted is not to be sent any more, as an error_code: its bearer is no more, its receiver
+# takes no messages, or what they answer would go to another conversation. (Scalar, as `opted_out_at` is.)
+_NOT_TO_BE_SENT = f"""CASE
+    WHEN (SELECT b.deleted_at FROM bearers b WHERE b.id = m.bearer_id) IS NOT NULL THEN '{BEARER_DELETED}'
+    WHEN {_OPTED_OUT_AT} IS NOT NULL THEN '{OPTED_OUT}'
+    WHEN (SELECT x.conversation_id IS DISTINCT FROM m.conversation_id FROM pairings x
+          WHERE x.twilio_number = m.sender_number AND x.phone_number = m.receiver_number) THEN '{PAIRED_ELSEWHERE}'
+END"""
+
 # Leases up to `limit` due messages of a lane. `was_in_doubt` tells that an earlier claim has no recorded outcome,
-# `recipient_opted_out` that the receiver takes no messages of the messaging service or the number any more.
+# `not_to_be_sent` why it must not be sent any more.
 CLAIM = f"""
 WITH due AS (
     SELECT id FROM messages WHERE priority = %(priority)s AND due_at <= now()
@@ -83,7 +92,7 @@ m AS (
     FROM due WHERE messages.id = due.id
     RETURNING messages.*, old.in_doubt AS was_in_doubt
 )
-SELECT {SELECTED}, m.was_in_doubt, {_OPTED_OUT_AT} IS NOT NULL AS recipient_opted_out
+SELECT {SELECTED}, m.was_in_doubt, {_NOT_TO_BE_SENT} AS not_to_be_sent
 FROM m {JOINED}
 """
 

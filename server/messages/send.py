@@ -18,7 +18,7 @@ from server.db import Database
 from server.messages import queries
 from server.messages.callbacks import apply_report, note_opt_out
 from server.messages.media.limits import MediaLimits, MediaProblem
-from server.messages.message import Message, given_up, opted_out, refused, unsendable
+from server.messages.message import Message, given_up, not_to_be_sent, refused, unsendable
 from server.messages.messages import LANES, save
 from server.messages.retry import BACKOFF, GIVE_UP_AFTER, RESOLVE_AFTER
 from server.notifications import Notifications
@@ -49,8 +49,8 @@ class Claim:
 
     message: Message
     was_in_doubt: bool
-    # Meanwhile: the create of a message to somebody who has is refused.
-    recipient_opted_out: bool
+    # Why it must not be sent any more, as an error_code: what came up since it was accepted.
+    not_to_be_sent: str | None
     # The monotonic clock before the claim was asked for: the lease ends no sooner than LEASE after it.
     began: float
 
@@ -125,7 +125,7 @@ class SendWorker:
         return [
             Claim(
                 was_in_doubt=row.pop("was_in_doubt"),
-                recipient_opted_out=row.pop("recipient_opted_out"),
+                not_to_be_sent=row.pop("not_to_be_sent"),
                 message=Message(**row),
                 began=began,
             )
@@ -171,8 +171,8 @@ class SendWorker:
             leased_at = self._clock()
             if not await self._renew(message):
                 return "settled_meanwhile"
-        if claim.recipient_opted_out:
-            return await asyncio.shield(self._drop(message))
+        if claim.not_to_be_sent is not None:
+            return await asyncio.shield(self._drop(message, claim.not_to_be_sent))
         if (problem := await self._media_problem(message)) is not None:
             return await asyncio.shield(self._refuse_media(message, problem))
         if self._clock() - leased_at > (LEASE - _CALL_AT_MOST).total_seconds():
@@ -219,9 +219,10 @@ class SendWorker:
             return "still_in_doubt"
         return await self._record_unavailable(message, ProviderUnavailable("is not configured"))
 
-    async def _drop(self, message: Message) -> str:
-        await save(self._db, self._notifications, opted_out(message, now=datetime.now(UTC)), seen=message)
-        return "recipient_opted_out"
+    async def _drop(self, message: Message, error_code: str) -> str:
+        failed = not_to_be_sent(message, error_code, now=datetime.now(UTC))
+        await save(self._db, self._notifications, failed, seen=message)
+        return error_code.lower()
 
     async def _media_problem(self, message: Message) -> MediaProblem | None:
         """What is wrong with the media, asked once: a file that its server described late is left to the provider."""

@@ -19,6 +19,17 @@ from tests.messages.support import listing
 
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
+# What a claim asks of the sender and the receiver, large.
+_MANY_CONTACTS = (
+    """INSERT INTO pairings (twilio_number, phone_number, participant_id, conversation_id)
+    SELECT twilio_number, '+1206' || 5000000 + n, participant_id, conversation_id
+    FROM pairings, generate_series(1, 50000) n""",
+    """INSERT INTO opt_outs (messaging_service_id, phone_number, source)
+    SELECT id, '+1206' || 5000000 + n, 'keyword' FROM messaging_services, generate_series(1, 50000) n""",
+    """INSERT INTO number_opt_outs (twilio_number, phone_number, source, opted_out_at)
+    SELECT phone_number, '+1206' || 5000000 + n, 'keyword', now() FROM twilio_numbers, generate_series(1, 50000) n""",
+)
+
 
 @pytest.fixture(autouse=True)
 async def _service(api: Api, db: Database) -> None:
@@ -149,14 +160,17 @@ async def test_claim_and_list_stay_on_their_indexes_when_the_table_is_large(clie
             FROM messages, generate_series(1, 100000) n WHERE message_uuid = %s""",
             [one.message_uuid],
         )
-        await connection.execute("ANALYZE messages")
+        for fill in _MANY_CONTACTS:
+            await connection.execute(fill)
+        await connection.execute("ANALYZE messages, pairings, opt_outs, number_opt_outs")
         plans = {}
         for name in ("CLAIM", "LIST", "LIST_OWN", "GET", "GET_OWN", "GET_BY_SID"):
             statement = f"EXPLAIN {getattr(queries, name)}".encode()
             cursor = connection.cursor(row_factory=scalar_row)
             plans[name] = "\n".join(await (await cursor.execute(statement, parameters)).fetchall())
 
-    assert not [name for name, plan in plans.items() if "Seq Scan on messages" in plan]
+    for table in ("messages", "pairings", "opt_outs", "number_opt_outs"):
+        assert not [name for name, plan in plans.items() if f"Seq Scan on {table} " in plan]
     assert "ix_messages_due" in plans["CLAIM"]
     assert "ix_messages_numbers" in plans["LIST"]
     assert "Sort" not in plans["LIST"]

@@ -202,7 +202,8 @@ async def test_high_priority_does_not_wait_behind_bulk(
 ) -> None:
     bulk, slow = listening
     one = await create_message(client)
-    columns = "bearer_id, provider, sender_number, receiver_number, message_body, media_urls, message_type, priority"
+    copied = "bearer_id, conversation_id, provider, sender_number, receiver_number, message_body, media_urls"
+    columns = f"{copied}, message_type, priority"
     await db.execute(
         f"""INSERT INTO messages ({columns}, message_uuid, internal_status, sequence, due_at)
         SELECT {columns}, gen_random_uuid(), internal_status, 1, due_at FROM messages, generate_series(1, 1000)"""

@@ -113,7 +113,8 @@ class BearerServiceServicer:
 
     def DeleteBearer(self, request, context):
         """Removes a bearer for good: its keys end at once on every server, its credentials and secrets are erased and nothing
-        more is delivered to it. Messages that were accepted are still sent. LAST_ADMIN protects the last Admin.
+        more is delivered to it. Its messages that no provider has yet fail with BEARER_DELETED. LAST_ADMIN protects the last
+        Admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,8 @@ class BearerServiceStub:
     """Changes the given fields; the others stay. PUT and PATCH mean the same."""
     DeleteBearer: _grpc.UnaryUnaryMultiCallable[_bearer_service_pb2.DeleteBearerRequest, _empty_pb2.Empty]
     """Removes a bearer for good: its keys end at once on every server, its credentials and secrets are erased and nothing
-    more is delivered to it. Messages that were accepted are still sent. LAST_ADMIN protects the last Admin.
+    more is delivered to it. Its messages that no provider has yet fail with BEARER_DELETED. LAST_ADMIN protects the last
+    Admin.
     """
     GetCurrentBearer: _grpc.UnaryUnaryMultiCallable[_bearer_service_pb2.GetCurrentBearerRequest, _bearer_pb2.Bearer]
     """Answers the caller's own bearer."""
@@ -69,7 +70,8 @@ class BearerServiceAsyncStub(BearerServiceStub):
     """Changes the given fields; the others stay. PUT and PATCH mean the same."""
     DeleteBearer: _aio.UnaryUnaryMultiCallable[_bearer_service_pb2.DeleteBearerRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Removes a bearer for good: its keys end at once on every server, its credentials and secrets are erased and nothing
-    more is delivered to it. Messages that were accepted are still sent. LAST_ADMIN protects the last Admin.
+    more is delivered to it. Its messages that no provider has yet fail with BEARER_DELETED. LAST_ADMIN protects the last
+    Admin.
     """
     GetCurrentBearer: _aio.UnaryUnaryMultiCallable[_bearer_service_pb2.GetCurrentBearerRequest, _bearer_pb2.Bearer]  # type: ignore[assignment]
     """Answers the caller's own bearer."""
@@ -120,7 +122,8 @@ class BearerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Removes a bearer for good: its keys end at once on every server, its credentials and secrets are erased and nothing
-        more is delivered to it. Messages that were accepted are still sent. LAST_ADMIN protects the last Admin.
+        more is delivered to it. Its messages that no provider has yet fail with BEARER_DELETED. LAST_ADMIN protects the last
+        Admin.
         """
 
     @_abc_1.abstractmethod

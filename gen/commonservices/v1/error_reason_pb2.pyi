@@ -62,6 +62,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """404. Metadata: bearer_id."""
     LAST_ADMIN: _ErrorReason.ValueType  # 22
     """400. The last Admin bearer, or its last key, cannot be removed or lose its type. Metadata: bearer_id."""
+    BEARER_DELETED: _ErrorReason.ValueType  # 23
+    """The error_code of a message that was not sent because its bearer was deleted before."""
     MESSAGING_SERVICE_NOT_FOUND: _ErrorReason.ValueType  # 30
     """404. Metadata: messaging_service_uuid, or what it was looked up by, under its name."""
     MESSAGING_SERVICE_EXISTS: _ErrorReason.ValueType  # 31
@@ -72,7 +74,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """404. Metadata: phone_number or twilio_number_id."""
     PHONE_NUMBER_PAIRED: _ErrorReason.ValueType  # 34
     """409. The number is paired with a contact: with this contact in another conversation, or, where it was to leave its
-    messaging service, with any. Metadata: phone_number.
+    messaging service, with any. Metadata: phone_number. Also the error_code of a message that was not sent because its
+    numbers were paired in another conversation before, to which the answers would have gone.
     """
     CUSTOMER_NOT_FOUND: _ErrorReason.ValueType  # 35
     """404. Metadata: global_customer_id."""
@@ -206,6 +209,8 @@ BEARER_NOT_FOUND: ErrorReason.ValueType  # 21
 """404. Metadata: bearer_id."""
 LAST_ADMIN: ErrorReason.ValueType  # 22
 """400. The last Admin bearer, or its last key, cannot be removed or lose its type. Metadata: bearer_id."""
+BEARER_DELETED: ErrorReason.ValueType  # 23
+"""The error_code of a message that was not sent because its bearer was deleted before."""
 MESSAGING_SERVICE_NOT_FOUND: ErrorReason.ValueType  # 30
 """404. Metadata: messaging_service_uuid, or what it was looked up by, under its name."""
 MESSAGING_SERVICE_EXISTS: ErrorReason.ValueType  # 31
@@ -216,7 +221,8 @@ PHONE_NUMBER_NOT_FOUND: ErrorReason.ValueType  # 33
 """404. Metadata: phone_number or twilio_number_id."""
 PHONE_NUMBER_PAIRED: ErrorReason.ValueType  # 34
 """409. The number is paired with a contact: with this contact in another conversation, or, where it was to leave its
-messaging service, with any. Metadata: phone_number.
+messaging service, with any. Metadata: phone_number. Also the error_code of a message that was not sent because its
+numbers were paired in another conversation before, to which the answers would have gone.
 """
 CUSTOMER_NOT_FOUND: ErrorReason.ValueType  # 35
 """404. Metadata: global_customer_id."""

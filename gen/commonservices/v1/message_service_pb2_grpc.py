@@ -77,6 +77,8 @@ class MessageServiceServicer:
         not change the number of a conversation that has one, also of another service: its contact knows it by that number.
         That number and the receiver are then a pairing, which names this conversation and no other: what the receiver
         answers comes to it. RECIPIENT_OPTED_OUT, PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+        A message that waits, for its time or for its provider, fails with the first, the second or BEARER_DELETED where that
+        comes to hold before it is sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

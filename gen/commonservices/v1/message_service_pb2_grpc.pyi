@@ -44,6 +44,8 @@ class MessageServiceStub:
     not change the number of a conversation that has one, also of another service: its contact knows it by that number.
     That number and the receiver are then a pairing, which names this conversation and no other: what the receiver
     answers comes to it. RECIPIENT_OPTED_OUT, PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+    A message that waits, for its time or for its provider, fails with the first, the second or BEARER_DELETED where that
+    comes to hold before it is sent.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_pb2.Message]
     """Answers one message of the caller's bearer."""
@@ -72,6 +74,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     not change the number of a conversation that has one, also of another service: its contact knows it by that number.
     That number and the receiver are then a pairing, which names this conversation and no other: what the receiver
     answers comes to it. RECIPIENT_OPTED_OUT, PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+    A message that waits, for its time or for its provider, fails with the first, the second or BEARER_DELETED where that
+    comes to hold before it is sent.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
     """Answers one message of the caller's bearer."""
@@ -103,6 +107,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         not change the number of a conversation that has one, also of another service: its contact knows it by that number.
         That number and the receiver are then a pairing, which names this conversation and no other: what the receiver
         answers comes to it. RECIPIENT_OPTED_OUT, PHONE_NUMBER_PAIRED and NUMBER_POOL_EXHAUSTED tell why there may be none.
+        A message that waits, for its time or for its provider, fails with the first, the second or BEARER_DELETED where that
+        comes to hold before it is sent.
         """
 
     @_abc_1.abstractmethod
