@@ -39,6 +39,6 @@ async def sender(sandbox: Sandbox, receiver: Receiver) -> AsyncIterator[TwilioMe
 @pytest.fixture
 async def twilio(sandbox: Sandbox) -> AsyncIterator[TwilioClient]:
     """The official SDK's client."""
-    client = TwilioClient(twilio_account(sandbox.base_url), connections=10, timeout=timedelta(seconds=5))
+    client = TwilioClient(twilio_account(sandbox.base_url), connections=10, timeout=timedelta(seconds=30))
     yield client
     await client.aclose()

@@ -66,7 +66,7 @@ class Clock:
 @asynccontextmanager
 async def session_at(token_url: str, clock: Clock | None = None) -> AsyncIterator[AuthorizedSession]:
     credentials = ClientCredentials(bandwidth.CLIENT_ID, bandwidth.CLIENT_SECRET, token_url)
-    session = AuthorizedSession(credentials, connections=50, timeout=timedelta(seconds=5), clock=clock or Clock())
+    session = AuthorizedSession(credentials, connections=50, timeout=timedelta(seconds=30), clock=clock or Clock())
     yield session
     await session.aclose()
 

@@ -17,7 +17,7 @@ from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, closed_port_url, tw
 PATH = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/MM1/Media/ME1"
 BASIC = aiohttp.encode_basic_auth(ACCOUNT_SID, AUTH_TOKEN)
 LIMIT = 1000
-PATIENT = timedelta(seconds=5)
+PATIENT = timedelta(seconds=30)
 
 
 @asynccontextmanager
