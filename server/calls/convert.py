@@ -27,9 +27,9 @@ _RECORDING_ABSENT = _Problem("RECORDING_ABSENT", "The provider recorded nothing.
 
 
 async def shown(call: Call, show: Callable[[], _T]) -> _T:
-    """What `show` makes of a call: in a thread where something was said in it, which takes so long to show
-    that every other request would wait."""
-    is_said = call.recording is not None and call.recording.words is not None
+    """What `show` makes of a call: in a thread where something was said in it, which takes so long to show that every
+    other request would wait."""
+    is_said = any(each.words is not None for each in call.recordings)
     return await asyncio.to_thread(show) if is_said else show()
 
 

@@ -84,7 +84,7 @@ async def call_of(tx: AsyncSession, row: CallRow) -> Call:
 async def hold_call(tx: AsyncSession, *, call_id: int) -> Call:
     """The same of a call that nobody else changes until the transaction ends, nor its legs, as workers do that claim
     them."""
-    # Before all else is read: whoever waited for a lock is given what that row is then, and others as they were.
+    # By a statement of its own: one that waits for a lock answers that row as it is then, and all others as they were.
     row = (await tx.scalars(select(CallRow).where(CallRow.id == call_id).with_for_update(key_share=True))).one()
     return await _whole(tx, row, _legs_of(call_id).with_for_update(key_share=True))
 
