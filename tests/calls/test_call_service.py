@@ -99,15 +99,18 @@ async def test_call_is_read_as_its_last_event_told_it(parts: CallParts, call: Ca
 
 
 async def test_words_are_shown_beside_the_event_loop(parts: CallParts, call: CallRow) -> None:
+    async def record_another(parts: CallParts) -> None:
+        await record(parts, call)
+
     threads = []
-    for prepare in (None, transcribe):
+    for prepare in (None, transcribe, record_another):
         if prepare is not None:
             await prepare(parts)
         async with parts.db.begin() as tx:
             found = await call_of(tx, call)
         threads.append(await convert.shown(found, threading.get_ident))
 
-    assert [each == threading.get_ident() for each in threads] == [True, False]
+    assert [each == threading.get_ident() for each in threads] == [True, False, False]
 
 
 async def test_calls_of_every_kind_are_read(db: Database, client: Client) -> None:
