@@ -32,11 +32,11 @@ ZOOM_WEBHOOK_SECRET_TOKEN = "a-webhook-secret-token"
 
 _EMPTY = """
 TRUNCATE voicemails, transcripts, call_recordings, call_legs, conference_calls, calls, voice_tokens, call_opt_outs,
-         webhook_attempts, webhook_deliveries, webhook_endpoints, zoom_events, video_call_recordings,
-         video_call_stays, video_call_participants, video_sessions, video_calls, message_callbacks, media_files,
-         messages, pairings, participants, conversations, events, idempotency_keys, opt_outs, number_opt_outs,
-         line_types, unknown_sender_answers, number_syncs, twilio_numbers, messaging_services, customers, api_keys,
-         bearers, event_log;
+         call_number_opt_outs, webhook_attempts, webhook_deliveries, webhook_endpoints, zoom_events,
+         video_call_recordings, video_call_stays, video_call_participants, video_sessions, video_calls,
+         message_callbacks, media_files, messages, pairings, participants, conversations, events, idempotency_keys,
+         opt_outs, number_opt_outs, line_types, unknown_sender_answers, number_syncs, twilio_numbers,
+         messaging_services, customers, api_keys, bearers, event_log;
 INSERT INTO event_log (id, last_position, oldest_position) VALUES (1, 0, 0);
 """
 

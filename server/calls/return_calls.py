@@ -42,7 +42,6 @@ _MOST_ATTEMPTS = 3
 _GOODBYE = "No choice was made. Goodbye."
 _OPTED_OUT = "You will not be called from this number any more. Goodbye."
 _OPTED_IN = "You can be called from this number again. Goodbye."
-_NOT_CHANGED = "That cannot be changed for this number. Goodbye."
 
 # A dial's own words for a leg that was spoken on.
 _ANSWERED = ("completed", "answered")
@@ -211,8 +210,6 @@ async def _toggle(tx: AsyncSession, parts: CallParts, call: CallRow, *, now: dat
         now=now,
     )
     log.info("return_call.opt_out", call_uuid=str(call.uuid), is_opted_out=is_out)
-    if is_out is None:
-        return parts.scripts.say_and_hang_up(_NOT_CHANGED)
     return parts.scripts.say_and_hang_up(_OPTED_OUT if is_out else _OPTED_IN)
 
 

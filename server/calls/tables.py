@@ -231,3 +231,17 @@ class CallOptOutRow(Base):
     phone_number: Mapped[str] = mapped_column(primary_key=True)
     opted_out_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     opted_in_at: Mapped[datetime | None]
+
+
+class CallNumberOptOutRow(Base):
+    """Somebody who has said to one of our numbers whether they take calls from it, wherever it goes."""
+
+    __tablename__ = "call_number_opt_outs"
+    __table_args__ = (CheckConstraint("opted_out_at IS NOT NULL OR opted_in_at IS NOT NULL", name="was_said"),)
+
+    twilio_number: Mapped[str] = mapped_column(primary_key=True)
+    phone_number: Mapped[str] = mapped_column(primary_key=True)
+    # Whom the number spoke for then, of which `call_opt_outs` says what holds; null where for nobody.
+    messaging_service_id: Mapped[int | None] = mapped_column(ForeignKey("messaging_services.id"))
+    opted_out_at: Mapped[datetime | None]
+    opted_in_at: Mapped[datetime | None]

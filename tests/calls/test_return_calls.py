@@ -304,14 +304,18 @@ async def test_three_stops_calls_and_takes_them_again_in_the_next_call(twilio: T
 
 
 @pytest.mark.usefixtures("paired")
-async def test_number_of_no_messaging_service_has_nothing_to_stop(twilio: Twilio, db: Database) -> None:
+async def test_three_stops_calls_from_a_number_of_no_messaging_service(twilio: Twilio, db: Database) -> None:
     await db.execute("UPDATE twilio_numbers SET messaging_service_id = NULL")
     await db.execute("UPDATE conversations SET messaging_service_id = NULL")
-    sid, menu = await call_in(twilio)
+    first, menu = await call_in(twilio)
+    stopped = await twilio.press(menu, "3", sid=first)
 
-    script = await twilio.press(menu, "3", sid=sid)
+    second, opted_out_menu = await call_in(twilio)
+    taken = await twilio.press(opted_out_menu, "3", sid=second)
 
-    assert script.spoken == "That cannot be changed for this number. Goodbye."
+    assert stopped.spoken == "You will not be called from this number any more. Goodbye."
+    assert "receive calls" in opted_out_menu.spoken
+    assert taken.spoken == "You can be called from this number again. Goodbye."
     assert await count(db, "call_opt_outs") == 0
 
 

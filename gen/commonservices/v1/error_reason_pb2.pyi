@@ -151,7 +151,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     VOICE_NOT_CONFIGURED: _ErrorReason.ValueType  # 106
     """400. There is no API key that voice tokens could be signed with."""
     RECIPIENT_OPTED_OUT_OF_CALLS: _ErrorReason.ValueType  # 107
-    """400. The contact has asked not to be called from the messaging service's numbers. Metadata: phone_number."""
+    """400. The contact has asked not to be called from the number, or from one of its messaging service. Metadata:
+    phone_number.
+    """
     CONTACT_NOT_NAMED: _ErrorReason.ValueType  # 108
     """400. The conversation has no contact, or several, and none was named. Metadata: the id that was given, by its name."""
     CALL_NOT_COMPLETED: _ErrorReason.ValueType  # 109
@@ -298,7 +300,9 @@ VOICEMAIL_NOT_FOUND: ErrorReason.ValueType  # 105
 VOICE_NOT_CONFIGURED: ErrorReason.ValueType  # 106
 """400. There is no API key that voice tokens could be signed with."""
 RECIPIENT_OPTED_OUT_OF_CALLS: ErrorReason.ValueType  # 107
-"""400. The contact has asked not to be called from the messaging service's numbers. Metadata: phone_number."""
+"""400. The contact has asked not to be called from the number, or from one of its messaging service. Metadata:
+phone_number.
+"""
 CONTACT_NOT_NAMED: ErrorReason.ValueType  # 108
 """400. The conversation has no contact, or several, and none was named. Metadata: the id that was given, by its name."""
 CALL_NOT_COMPLETED: ErrorReason.ValueType  # 109

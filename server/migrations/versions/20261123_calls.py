@@ -26,6 +26,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("messaging_service_id", "phone_number", name=op.f("pk_call_opt_outs")),
     )
     op.create_table(
+        "call_number_opt_outs",
+        sa.Column("twilio_number", sa.String(), nullable=False),
+        sa.Column("phone_number", sa.String(), nullable=False),
+        sa.Column("messaging_service_id", sa.BigInteger(), nullable=True),
+        sa.Column("opted_out_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("opted_in_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "opted_out_at IS NOT NULL OR opted_in_at IS NOT NULL", name=op.f("ck_call_number_opt_outs_was_said")
+        ),
+        sa.ForeignKeyConstraint(
+            ["messaging_service_id"],
+            ["messaging_services.id"],
+            name=op.f("fk_call_number_opt_outs_messaging_service_id_messaging_services"),
+        ),
+        sa.PrimaryKeyConstraint("twilio_number", "phone_number", name=op.f("pk_call_number_opt_outs")),
+    )
+    op.create_table(
         "calls",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("uuid", sa.Uuid(), nullable=False),
@@ -266,4 +283,5 @@ def downgrade() -> None:
     op.drop_table("voice_tokens")
     op.drop_index("ix_calls_expires", table_name="calls", postgresql_where="expires_at IS NOT NULL")
     op.drop_table("calls")
+    op.drop_table("call_number_opt_outs")
     op.drop_table("call_opt_outs")
