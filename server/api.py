@@ -259,8 +259,7 @@ async def running_api(settings: Settings, *, listen: str) -> AsyncIterator[Api]:
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     port = server.add_insecure_port(listen)
-    await parts.db.open()
-    async with asyncio.TaskGroup() as tasks:
+    async with _opened(parts), asyncio.TaskGroup() as tasks:
         background = [
             tasks.create_task(parts.notifications.run()),
             tasks.create_task(
@@ -277,8 +276,17 @@ async def running_api(settings: Settings, *, listen: str) -> AsyncIterator[Api]:
             await server.stop(0)
             for task in background:
                 task.cancel()
-    await parts.storage.aclose()
-    await parts.db.close()
+
+
+@asynccontextmanager
+async def _opened(parts: _Parts) -> AsyncIterator[None]:
+    """Closes what is open whatever ends the process: it would wait for the pool's tasks, which no cancellation ends."""
+    await parts.db.open()
+    try:
+        yield
+    finally:
+        await parts.storage.aclose()
+        await parts.db.close()
 
 
 def _parts(settings: Settings) -> _Parts:

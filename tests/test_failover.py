@@ -1,4 +1,4 @@
-"""A server that only reads for a while, as one does that others are about to make the first of them."""
+"""Processes whose database only reads for a while, as a server does that is yet to be promoted."""
 
 import asyncio
 import os
@@ -32,6 +32,8 @@ ROOT = Path(__file__).parent.parent
 # Where a server finds this when it starts, it follows others, and takes no writes, until it is promoted.
 _STAND_BY = b"COPY (SELECT) TO PROGRAM 'cat > standby.signal'"
 _LAST_USED_AT = "SELECT max(last_used_at) FROM api_keys"
+_CONNECTED = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'failing')"
+_DISCONNECTED = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'failing')"
 _POSITION = "SELECT max(position) FROM events"
 
 
@@ -122,8 +124,15 @@ async def working(settings: Settings, log: Path) -> AsyncIterator[asyncio.subpro
 
 async def until(holds: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(30):
-        while not await holds():  # noqa: ASYNC110 the database has no event
+        while not await holds():  # noqa: ASYNC110 only PostgreSQL knows
             await asyncio.sleep(0.05)
+
+
+async def fail(settings: Settings, *, when: Callable[[], Awaitable[object]]) -> None:
+    """End an API by an error."""
+    async with running_api(settings, listen="127.0.0.1:0"):
+        await until(when)
+        raise ZeroDivisionError
 
 
 async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
@@ -154,6 +163,16 @@ async def test_api_reads_and_refuses_writes_until_the_server_takes_them(
         await until(lambda: server.answers(_LAST_USED_AT))
 
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
+
+
+async def test_api_that_fails_leaves_no_connection(server: Server, own_settings: Settings) -> None:
+    url = SecretStr(f"{server.database_url}?application_name=failing")
+    failing = own_settings.model_copy(update={"database_url": url})
+
+    with pytest.raises(ExceptionGroup):
+        await fail(failing, when=lambda: server.answers(_CONNECTED))
+
+    await until(lambda: server.answers(_DISCONNECTED))
 
 
 async def test_worker_waits_until_the_server_takes_writes(
