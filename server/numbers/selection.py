@@ -24,7 +24,8 @@ SERVICE = """
         ELSE c.messaging_service_id END
 """
 
-_FREE = """NOT EXISTS (
+# Neither paired with the contact in another conversation nor the contact itself: one of ours may be written to.
+_FREE = """n.phone_number <> %(receiver_number)s AND NOT EXISTS (
             SELECT FROM pairings x WHERE x.twilio_number = n.phone_number AND x.phone_number = %(receiver_number)s
                                      AND x.conversation_id IS DISTINCT FROM c.id)"""
 
@@ -69,11 +70,11 @@ def number(by: str) -> str:
 """
 
 
-# Whether the service `v` has a number at all, free or not.
+# Whether the service `v` has a number at all that is not the contact, free or not.
 HAS_NUMBERS = """
     EXISTS (
         SELECT FROM twilio_numbers n JOIN messaging_services m ON m.id = n.messaging_service_id
-        WHERE n.released_at IS NULL
+        WHERE n.released_at IS NULL AND n.phone_number <> %(receiver_number)s
           AND (m.id = v.id OR (v.number_pool = 'k12' AND m.is_k12_pool AND n.state_code = v.state)))
 """
 

@@ -6,6 +6,7 @@ import grpc
 import grpc.aio
 import pytest
 from commonservices.v1 import conversation_service_pb2
+from psycopg.rows import tuple_row
 from structlog.testing import capture_logs
 
 from server.db import Database
@@ -210,13 +211,26 @@ async def test_page_calls_contacts_alone_where_its_token_names_no_number(
 @pytest.mark.usefixtures("messaging_service")
 async def test_our_number_does_not_call_itself(twilio: Twilio, client: Client, db: Database) -> None:
     row = await token_row(client, db, phone_number=SENDER)
+    await db.execute("DELETE FROM twilio_numbers WHERE phone_number <> %s", [SENDER])
 
     script = await connect(twilio, row, to=SENDER)
     refusal = await told(client, To=SENDER, client_conversation_id="a", messaging_service_sid=SERVICE_SID)
 
-    assert await heard(script, "The number to call is the number that would be called from.")
-    assert refusal.fields == ("To",)
+    assert await heard(script, "There is no number to call from.")
+    assert refusal.reason == "NO_SENDER_NUMBER"
     assert await nothing_is_left(db)
+
+
+@pytest.mark.usefixtures("messaging_service")
+async def test_one_of_our_numbers_is_called_from_another(twilio: Twilio, client: Client, db: Database) -> None:
+    row = await token_row(client, db, phone_number=SENDER)
+
+    script = await connect(twilio, row, to=SENDER)
+
+    assert script.verbs == ["Dial/Number"]
+    assert await db.fetch_all("SELECT provider_number, participant_number FROM calls", {}, tuple_row) == [
+        ("+12065550101", SENDER)
+    ]
 
 
 @pytest.mark.usefixtures("messaging_service")

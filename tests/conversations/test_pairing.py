@@ -398,3 +398,9 @@ async def test_contact_deactivated_before_it_was_paired_is_paired_when_it_can_be
     assert numbers(changed) == [given.get("sender_number", "")]
     assert changed.participants[0].HasField("pairing_deactivated_at") is not bool(given)
     assert await broken(db) == []
+
+
+async def test_contact_who_is_one_of_our_numbers_is_paired_with_another(client: Client) -> None:
+    made = await create(client, SENDER, SECOND, **BY_SERVICE)
+
+    assert numbers(made) == [SECOND, SENDER]

@@ -311,6 +311,40 @@ async def test_messages_without_a_conversation_at_once_begin_one(client: Client,
     assert await count(db, "messages") == 10
 
 
+async def test_one_of_our_numbers_is_written_to_from_another(client: Client, db: Database) -> None:
+    first = await create_message(client, **by_service("a", receiver_number=SENDER))
+    second = await create_message(client, **by_service("b", receiver_number=SECOND))
+    beside_another = await create_message(client, **by_service("c", receiver_number=OTHER_RECEIVER))
+    in_its_conversation = await refused_create(client, **by_service("c", receiver_number=SENDER))
+
+    assert [m.sender_number for m in (first, second, beside_another)] == [SECOND, SENDER, SENDER]
+    assert in_its_conversation[1] == "NUMBER_POOL_EXHAUSTED"
+
+
+async def test_number_of_the_pool_is_written_to_from_another(client: Client, db: Database) -> None:
+    await make_pool(db)
+    await db.execute(
+        "UPDATE twilio_numbers SET messaging_service_id = NULL WHERE phone_number <> ALL(%s)", (list(POOL),)
+    )
+
+    sent = [await create_message(client, **by_service(number, receiver_number=number)) for number in POOL]
+
+    assert [m.receiver_number for m in sent if m.sender_number == m.receiver_number] == []
+    assert {m.sender_number for m in sent} <= set(POOL)
+
+
+async def test_service_whose_only_number_is_the_receiver_has_none_to_send_from(client: Client, db: Database) -> None:
+    await db.execute("UPDATE twilio_numbers SET released_at = now() WHERE phone_number <> %s", (SENDER,))
+
+    answer = await refused_create(client, **by_service("a", receiver_number=SENDER))
+
+    assert answer == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "NO_SENDER_NUMBER",
+        {"global_customer_id": "customer"},
+    )
+
+
 async def test_opted_out_receiver_is_refused(client: Client, db: Database) -> None:
     await db.execute(
         "INSERT INTO opt_outs (messaging_service_id, phone_number, source)"

@@ -62,7 +62,6 @@ _SPOKEN = {
 _SPOKEN_OF_FIELDS = {
     "messaging_service_sid": "There is no number to call from.",
     "conversation.participants": "The conversation has no room for another contact.",
-    "To": "The number to call is the number that would be called from.",
 }
 _SPOKEN_OF_OTHERS = "The call cannot be made."
 
@@ -245,8 +244,6 @@ async def _make(
     conversation = order.conversation
     phone_number = order.phone_number or await _only_contact(tx, order)
     caller_id = await _paired(tx, order, phone_number)
-    if caller_id == phone_number:
-        raise InvalidArgument([FieldViolation("To", "is the number that would be called from")])
     await refuse_opted_out(tx, provider_number=caller_id, phone_numbers=[phone_number])
     row = CallRow(
         uuid=uuid4(),
