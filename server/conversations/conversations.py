@@ -176,7 +176,7 @@ async def find_service(
     is_named = not named or (service_id is not None and draft.global_customer_id in (None, found.global_customer_id))
     if draft.sender_number is None:
         if not is_named:
-            raise NoSenderNumber(**named)
+            raise NoSenderNumber(named, is_there=False)
         return service_id
     is_of_service = service_id == found.service_id_of_number or found.number_is_of_pool
     if found.service_id_of_number is None or not is_named or (named and not is_of_service):

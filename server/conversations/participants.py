@@ -244,6 +244,6 @@ def _check_number(found: Any, row: ParticipantRow, draft: ConversationDraft) -> 
         if found.has_numbers:
             raise NumberPoolExhausted(row.phone_number)
         of_conversation = {"global_customer_id": found.global_customer_id} if found.global_customer_id else {}
-        raise NoSenderNumber(**(draft.named_service or of_conversation))
+        raise NoSenderNumber(draft.named_service or of_conversation, is_there=True)
     if found.paired_conversation_id not in (None, row.conversation_id):
         raise PhoneNumberPaired(found.phone_number)

@@ -146,13 +146,13 @@ def _check(found: Any, draft: Draft) -> None:
         if found.paired_conversation_id not in (None, found.conversation_id):
             raise PhoneNumberPaired(draft.sender_number)
     elif not _is_one_service(found, draft):
-        raise NoSenderNumber(**_named_service(draft))
+        raise NoSenderNumber(_named_service(draft), is_there=False)
     elif found.phone_number is None:
         if found.service_has_numbers:
             raise NumberPoolExhausted(draft.receiver_number)
         if not draft.names_a_sender and found.named_service_id is None:
             raise InvalidArgument([SENDER_MISSING])
-        raise NoSenderNumber(**_named_service(draft))
+        raise NoSenderNumber(_named_service(draft), is_there=True)
     if found.recipient_opted_out:
         raise RecipientOptedOut(draft.receiver_number)
 

@@ -4,6 +4,8 @@ A number may be chosen only if it is not paired with the contact in another conv
 enforced by the primary key of `pairings`: whoever inserts second starts over.
 """
 
+from collections.abc import Mapping
+
 from server.db import Parameters
 from server.errors import AlreadyExists, FailedPrecondition
 
@@ -105,14 +107,20 @@ class SenderNumberNotOwned(FailedPrecondition):
 
 
 class NoSenderNumber(FailedPrecondition):
-    """The messaging service that was named does not exist or has no number."""
+    """The messaging service that was named does not exist, or what there is has no number."""
 
     reason = "NO_SENDER_NUMBER"
 
-    def __init__(self, **named: str) -> None:
+    def __init__(self, named: Mapping[str, str], *, is_there: bool) -> None:
         by = " and ".join(f"{name} {value}" for name, value in named.items())
-        service = f"no messaging service with {by} has a" if by else "the conversation's messaging service has no"
-        super().__init__(f"{service} number to send from", **named)
+        if is_there:
+            service = f"messaging service with {by}" if by else "conversation's messaging service"
+            said = f"the {service} has no number to send from"
+        else:
+            said = f"there is no messaging service with {by} to send from"
+            if "global_customer_id" in named:
+                said += "; a customer of the K-12 pool needs one, too"
+        super().__init__(said, **named)
 
 
 class NumberPoolExhausted(FailedPrecondition):

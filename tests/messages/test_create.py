@@ -327,7 +327,10 @@ async def test_error_names_the_service_without_a_number(client: Client) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await client.messages.CreateMessage(request, metadata=client.metadata)
 
-    assert failed.value.details() == "no messaging service with global_customer_id nobody has a number to send from"
+    assert failed.value.details() == (
+        "there is no messaging service with global_customer_id nobody to send from; "
+        "a customer of the K-12 pool needs one, too"
+    )
 
 
 async def test_conversation_is_made_once_and_found_again(client: Client, client_of: MakeClient, db: Database) -> None:

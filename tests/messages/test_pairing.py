@@ -321,16 +321,29 @@ async def test_one_of_our_numbers_is_written_to_from_another(client: Client, db:
     assert in_its_conversation[1] == "NUMBER_POOL_EXHAUSTED"
 
 
-async def test_number_of_the_pool_is_written_to_from_another(client: Client, db: Database) -> None:
+async def test_only_number_of_the_pool_is_not_written_to_from_itself(client: Client, db: Database) -> None:
     await make_pool(db)
-    await db.execute(
-        "UPDATE twilio_numbers SET messaging_service_id = NULL WHERE phone_number <> ALL(%s)", (list(POOL),)
+    await db.execute("UPDATE twilio_numbers SET released_at = now() WHERE phone_number <> %s", (POOL[0],))
+
+    answer = await refused_create(client, **by_service("a", receiver_number=POOL[0]))
+
+    assert answer[1:] == ("NO_SENDER_NUMBER", {"global_customer_id": "customer"})
+
+
+async def test_customer_of_the_pool_without_a_messaging_service_is_told_what_is_missing(
+    client: Client, db: Database
+) -> None:
+    await make_pool(db)
+    await db.execute("INSERT INTO customers (global_customer_id, number_pool, state) VALUES ('new', 'k12', 'WA')")
+
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await create_message(client, **by_service("a", global_customer_id="new"))
+
+    assert refusal(failed.value).reason == "NO_SENDER_NUMBER"
+    assert failed.value.details() == (
+        "there is no messaging service with global_customer_id new to send from; "
+        "a customer of the K-12 pool needs one, too"
     )
-
-    sent = [await create_message(client, **by_service(number, receiver_number=number)) for number in POOL]
-
-    assert [m.receiver_number for m in sent if m.sender_number == m.receiver_number] == []
-    assert {m.sender_number for m in sent} <= set(POOL)
 
 
 async def test_service_whose_only_number_is_the_receiver_has_none_to_send_from(client: Client, db: Database) -> None:

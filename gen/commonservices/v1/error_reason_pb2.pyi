@@ -90,7 +90,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     SENDER_NUMBER_NOT_OWNED: _ErrorReason.ValueType  # 42
     """400. The sender number is not one of ours. Metadata: sender_number."""
     NO_SENDER_NUMBER: _ErrorReason.ValueType  # 43
-    """400. The messaging service has no number to send from. Metadata: messaging_service_sid or global_customer_id."""
+    """400. The messaging service is not there, or has no number to send from; a customer of the K-12 pool needs a messaging
+    service, too. Metadata: messaging_service_sid or global_customer_id.
+    """
     NUMBER_POOL_EXHAUSTED: _ErrorReason.ValueType  # 44
     """400. Every number there is to send from is paired with the receiver in another conversation: deactivate a pairing or
     add numbers. Metadata: receiver_number.
@@ -239,7 +241,9 @@ internal_status.
 SENDER_NUMBER_NOT_OWNED: ErrorReason.ValueType  # 42
 """400. The sender number is not one of ours. Metadata: sender_number."""
 NO_SENDER_NUMBER: ErrorReason.ValueType  # 43
-"""400. The messaging service has no number to send from. Metadata: messaging_service_sid or global_customer_id."""
+"""400. The messaging service is not there, or has no number to send from; a customer of the K-12 pool needs a messaging
+service, too. Metadata: messaging_service_sid or global_customer_id.
+"""
 NUMBER_POOL_EXHAUSTED: ErrorReason.ValueType  # 44
 """400. Every number there is to send from is paired with the receiver in another conversation: deactivate a pairing or
 add numbers. Metadata: receiver_number.
