@@ -63,7 +63,7 @@ async def receive_call(parts: CallParts, incoming: IncomingCall) -> bytes:
         log.info("return_call.unknown_caller", call_sid=incoming.call_sid)
         return parts.scripts.say_and_hang_up(parts.unknown_caller_answer)
     parts.notifications.notify(Channel.OUTBOX)
-    return parts.scripts.return_call_menu(call_uuid=call.uuid, attempt=1, again=False, opted_out=opted_out)
+    return parts.scripts.return_call_menu(call_uuid=call.uuid, attempt=1, pressed=None, opted_out=opted_out)
 
 
 async def choose(parts: CallParts, choice: MenuChoice) -> bytes:
@@ -85,7 +85,7 @@ async def choose(parts: CallParts, choice: MenuChoice) -> bytes:
         elif choice.digits == _OPT_OUT:
             answer = await _toggle(tx, parts, call.row, now=now)
         else:
-            answer = await _repeat(tx, parts, call.row, attempt=choice.attempt)
+            answer = await _repeat(tx, parts, call.row, choice)
         return call
 
     await change_call(parts.db, parts.notifications, parts.storage, call_id=call_id, change=change)
@@ -213,11 +213,14 @@ async def _toggle(tx: AsyncSession, parts: CallParts, call: CallRow, *, now: dat
     return parts.scripts.say_and_hang_up(_OPTED_OUT if is_out else _OPTED_IN)
 
 
-async def _repeat(tx: AsyncSession, parts: CallParts, call: CallRow, *, attempt: int) -> bytes:
-    if attempt >= _MOST_ATTEMPTS:
+async def _repeat(tx: AsyncSession, parts: CallParts, call: CallRow, choice: MenuChoice) -> bytes:
+    if choice.attempt >= _MOST_ATTEMPTS:
         return parts.scripts.say_and_hang_up(_GOODBYE)
     return parts.scripts.return_call_menu(
-        call_uuid=call.uuid, attempt=attempt + 1, again=True, opted_out=await _is_opted_out(tx, call)
+        call_uuid=call.uuid,
+        attempt=choice.attempt + 1,
+        pressed=choice.digits,
+        opted_out=await _is_opted_out(tx, call),
     )
 
 

@@ -232,8 +232,9 @@ class CallScripts(Protocol):
         """A browser's call goes on to a phone, recorded from the answer; then `dial_results` is asked."""
         ...
 
-    def return_call_menu(self, *, call_uuid: UUID, attempt: int, again: bool, opted_out: bool) -> bytes:
-        """The menu's choices, and the wait for a digit; `again` says first that the last was none of them."""
+    def return_call_menu(self, *, call_uuid: UUID, attempt: int, pressed: str | None, opted_out: bool) -> bytes:
+        """The menu's choices, and the wait for a digit. What was `pressed` before is none of them, which is said first:
+        None at the first attempt, empty where it was nothing."""
         ...
 
     def ring_browser(

@@ -25,6 +25,8 @@ from tests.factories import RECEIVER, SENDER, create_message, make_messaging_ser
 from tests.providers.servers import ACCOUNT_SID, AUTH_TOKEN, PATIENCE, Sandbox, running_sandbox
 from tests.rest.front import Front, running_envoy, until_healthy
 
+NOT_A_CHOICE = "Sorry, that is not one of the choices."
+SILENCE = "No key was pressed."
 GOODBYE = "No choice was made. Goodbye."
 OPTED_OUT = "You will not be called from this number any more. Goodbye."
 VOICEMAIL = "Please leave your message after the tone. When you are done, hang up or press the pound key."
@@ -325,6 +327,8 @@ async def test_phone_that_hangs_up_in_the_menu_is_told_of_at_once(system: System
     await system.until_status("pending")
 
     await system.sandbox.control("POST", f"calls/{sid}/hangup", json={})
+    answers = [text.split(" To speak")[0] for text in heard[1:-1]]
+    assert answers == [NOT_A_CHOICE if pressed else SILENCE for pressed in (*presses, "", "")[:2]]
 
     call = await system.until_status("no_answer")
     assert (call["call_sid"], call["provider_status"]) == (sid, "completed")

@@ -32,6 +32,7 @@ _VOICEMAIL_LASTS = 300
 _VOICEMAIL_SILENCE = 5
 
 _NOT_A_CHOICE = "Sorry, that is not one of the choices."
+_NOTHING_PRESSED = "No key was pressed."
 _CHOICES = "To speak with your school, press 1. To leave a voicemail, press 2."
 _OPT_OUT = "To stop calls from this number, press 3."
 _OPT_IN = "To receive calls from this number again, press 3."
@@ -82,7 +83,7 @@ class TwilioCallScripts:
         )
         return _document(VoiceResponse(), [dial])
 
-    def return_call_menu(self, *, call_uuid: UUID, attempt: int, again: bool, opted_out: bool) -> bytes:
+    def return_call_menu(self, *, call_uuid: UUID, attempt: int, pressed: str | None, opted_out: bool) -> bytes:
         """Digits are taken as soon as they are pressed, also while the menu is spoken."""
         response = VoiceResponse()
         gather = response.gather(
@@ -92,7 +93,8 @@ class TwilioCallScripts:
             method="POST",
             action_on_empty_result=True,
         )
-        _say(gather, " ".join([_NOT_A_CHOICE] * again + [_CHOICES, _OPT_IN if opted_out else _OPT_OUT]))
+        before = [] if pressed is None else [_NOT_A_CHOICE if pressed else _NOTHING_PRESSED]
+        _say(gather, " ".join([*before, _CHOICES, _OPT_IN if opted_out else _OPT_OUT]))
         return _document(response)
 
     def ring_browser(

@@ -24,9 +24,9 @@ def conference(*, is_moderator: bool, welcome_message: str = "This is a call fro
     )
 
 
-def menu(*, attempt: int, again: bool, opted_out: bool) -> bytes:
+def menu(*, attempt: int, pressed: str | None, opted_out: bool) -> bytes:
     """The script of the menu."""
-    return SCRIPTS.return_call_menu(call_uuid=CALL, attempt=attempt, again=again, opted_out=opted_out)
+    return SCRIPTS.return_call_menu(call_uuid=CALL, attempt=attempt, pressed=pressed, opted_out=opted_out)
 
 
 def all_scripts() -> dict[str, bytes]:
@@ -42,9 +42,10 @@ def all_scripts() -> dict[str, bytes]:
             phone_number="+14155550123",
             time_limit=TIME_LIMIT,
         ),
-        "menu": menu(attempt=1, again=False, opted_out=False),
-        "menu_again": menu(attempt=2, again=True, opted_out=False),
-        "menu_opted_out": menu(attempt=3, again=True, opted_out=True),
+        "menu": menu(attempt=1, pressed=None, opted_out=False),
+        "menu_after_silence": menu(attempt=2, pressed="", opted_out=False),
+        "menu_again": menu(attempt=2, pressed="9", opted_out=False),
+        "menu_opted_out": menu(attempt=3, pressed="9", opted_out=True),
         "ring_browser": SCRIPTS.ring_browser(
             call_uuid=CALL, leg_uuid=LEG, identity="staff_7", caller_id="+14155550123", time_limit=TIME_LIMIT
         ),

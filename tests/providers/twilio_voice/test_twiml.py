@@ -68,7 +68,7 @@ def test_nobody_starts_a_conference_or_ends_it_but_the_moderator() -> None:
 
 
 def test_menu_hears_one_digit_or_none_and_says_which_attempt_it_was() -> None:
-    (gather,) = verbs_of("text/xml", menu(attempt=2, again=True, opted_out=False))
+    (gather,) = verbs_of("text/xml", menu(attempt=2, pressed="9", opted_out=False))
 
     assert isinstance(gather, Gather)
     assert (gather.num_digits, gather.timeout, gather.action_on_empty_result) == (1, 5, True)

@@ -57,8 +57,10 @@ async def assert_nothing_was_wrong(sandbox: Sandbox) -> None:
     assert (await sandbox.control("GET", "problems"))["problems"] == []
 
 
-def menu(server: Server, *, attempt: int = 1, again: bool = False) -> bytes:
-    return server.scripts.return_call_menu(call_uuid=server.call_uuid, attempt=attempt, again=again, opted_out=False)
+def menu(server: Server, *, attempt: int = 1, pressed: str | None = None) -> bytes:
+    return server.scripts.return_call_menu(
+        call_uuid=server.call_uuid, attempt=attempt, pressed=pressed, opted_out=False
+    )
 
 
 async def test_conference_is_joined_recorded_and_ended_by_its_moderator(
@@ -175,7 +177,7 @@ async def test_browser_that_is_not_there_does_not_answer(server: Server, sandbox
 async def test_menu_hears_wrong_keys_and_silence_again(server: Server, sandbox: Sandbox) -> None:
     server.answers[IncomingCall] = lambda _: menu(server)
     server.answers[MenuChoice] = lambda choice: (
-        menu(server, attempt=choice.attempt + 1, again=True)
+        menu(server, attempt=choice.attempt + 1, pressed=choice.digits)
         if choice.attempt < 3
         else server.scripts.say_and_hang_up("Goodbye.")
     )
@@ -188,7 +190,8 @@ async def test_menu_hears_wrong_keys_and_silence_again(server: Server, sandbox: 
     assert await said_at_last(sandbox, sid) == "Goodbye."
     first, second, third, _ = await heard(sandbox, sid)
     assert first.startswith("To speak with your school, press 1.")
-    assert second == third == f"Sorry, that is not one of the choices. {first}"
+    assert second == f"No key was pressed. {first}"
+    assert third == f"Sorry, that is not one of the choices. {first}"
     await assert_nothing_was_wrong(sandbox)
 
 
