@@ -7,6 +7,7 @@ from uuid import UUID
 
 import structlog
 
+from server.calls.reasons import goes_before, reason_of
 from server.calls.state import LEG_STATUSES, better_answered_by, later
 from server.calls.tables import CallLegRow
 from server.providers.ports import ProviderError
@@ -61,6 +62,7 @@ def apply_progress(
     error: ProviderError | None,
     occurred_at: datetime | None,
     now: datetime,
+    sip_response_code: int | None = None,
 ) -> None:
     """Take the facts of a callback, or of what the provider answered: the same in whatever order they come."""
     was_given_up = is_given_up(leg)
@@ -70,9 +72,10 @@ def apply_progress(
     if was_given_up and is_final:
         # The provider knew of it after all.
         leg.error_code = leg.error_description = leg.ended_at = None
-    if error is not None and (leg.error_code is None or error.code < leg.error_code):
-        leg.error_code = error.code
-        leg.error_description = describe(error)
+    reason = reason_of(provider_status, error=error, sip_response_code=sip_response_code)
+    if reason is not None and (leg.error_code is None or goes_before(reason.code, leg.error_code)):
+        leg.error_code = reason.code
+        leg.error_description = reason.description
     if provider_status in FINAL_STATUSES:
         at = occurred_at or now
         leg.ended_at = min(leg.ended_at, at) if leg.ended_at is not None else at
@@ -120,11 +123,6 @@ def withdraw(leg: CallLegRow, *, now: datetime) -> None:
     leg.dial_at = None
     leg.in_doubt = False
     leg.check_at = None
-
-
-def describe(error: ProviderError) -> str:
-    """A provider's error in words."""
-    return f"There was an error with the voice provider. For more details visit: {error.url}"
 
 
 def is_taken_sid(constraint: str | None) -> bool:

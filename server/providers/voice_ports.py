@@ -117,6 +117,8 @@ class LegProgress:
     to_number: str
     # The provider's code of what went wrong, where it says one.
     error: ProviderError | None
+    # What the network answered, once it is over: a SIP response code (RFC 3261), such as 404; None where nobody says.
+    sip_response_code: int | None
     leg_uuid: UUID | None
 
 

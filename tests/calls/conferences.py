@@ -258,6 +258,7 @@ def progress(leg: CallLegRow, sid: str, provider_status: str | None, **over: Any
         "occurred_at": None,
         "to_number": leg.address,
         "error": None,
+        "sip_response_code": None,
         "leg_uuid": leg.uuid,
     }
     return LegProgress(**{**given, **over})

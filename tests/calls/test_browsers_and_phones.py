@@ -206,10 +206,24 @@ async def test_browser_calls_a_phone_that_is_not_answered(system: System, pickup
     sid = await system.browser_calls(await system.token())
     call = await system.until_status(status)
 
-    assert ("failed_at" in call) == (status == "failed")
+    assert ("failed_at" in call, "error_code" in call) == (status == "failed", status == "failed")
     assert await system.over(sid) == []
     await system.ask_after_calls()
     assert (await system.until_status(status))["internal_status"] == status
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_browser_is_told_why_a_phone_cannot_be_reached(system: System, is_told: bool) -> None:
+    await system.phone(RECEIVER, pickup="unreachable", callbacks="in-order" if is_told else "missing")
+
+    await system.browser_calls(await system.token())
+    await system.until_status("failed")
+    await system.ask_after_calls()
+
+    code = "SIP_404" if is_told else "CALL_FAILED"
+    call = await system.until(lambda shown: shown.get("error_code") == code)
+    assert call["error_description"].startswith("The call could not be put through. ")
+    assert call["provider_status"] == "failed"
 
 
 async def test_browser_that_hangs_up_while_it_rings_was_answered_by_nobody(system: System) -> None:
@@ -313,6 +327,8 @@ async def test_phone_leaves_a_voicemail(system: System, presses: tuple[str, ...]
 async def test_phone_that_chooses_nothing_hears_goodbye(system: System, presses: tuple[str, ...]) -> None:
     heard = await system.over(await system.phone_calls(*presses))
 
+    answers = [text.split(" To speak")[0] for text in heard[1:-1]]
+    assert answers == [NOT_A_CHOICE if pressed else SILENCE for pressed in (*presses, "", "")[:2]]
     call = await system.until_status("no_answer")
     assert len([text for text in heard if "press 1" in text]) == 3
     assert heard[-1] == GOODBYE
@@ -327,8 +343,6 @@ async def test_phone_that_hangs_up_in_the_menu_is_told_of_at_once(system: System
     await system.until_status("pending")
 
     await system.sandbox.control("POST", f"calls/{sid}/hangup", json={})
-    answers = [text.split(" To speak")[0] for text in heard[1:-1]]
-    assert answers == [NOT_A_CHOICE if pressed else SILENCE for pressed in (*presses, "", "")[:2]]
 
     call = await system.until_status("no_answer")
     assert (call["call_sid"], call["provider_status"]) == (sid, "completed")

@@ -269,7 +269,7 @@ async def test_callbacks_of_nothing_known_change_nothing(
 
 
 def unknown_progress() -> dict[str, Any]:
-    nothing = dict.fromkeys(("answered_by", "occurred_at", "error", "leg_uuid"))
+    nothing = dict.fromkeys(("answered_by", "occurred_at", "error", "sip_response_code", "leg_uuid"))
     return {
         **nothing,
         "call_sid": call_sid(),

@@ -17,6 +17,7 @@ FACTS = st.fixed_dictionaries(
         "provider_status": st.sampled_from([None, "ringing", "in-progress", "completed", "failed"]),
         "answered_by": st.sampled_from([None, "human", "machine_start", "unknown"]),
         "error": st.sampled_from([None, ProviderError("11200", "url"), ProviderError("13225", "url")]),
+        "sip_response_code": st.sampled_from([None, 200, 404, 503]),
         "occurred_at": st.one_of(st.none(), st.integers(1, 5).map(lambda ago: NOW - timedelta(seconds=ago))),
     }
 )

@@ -78,7 +78,9 @@ class Call(_message.Message):
     recording_url: _builtins.str
     """An expiring URL of our copy of the recording, good for 24 hours; absent where none is stored."""
     error_code: _builtins.str
-    """What went wrong, with the call or with its recording: a provider's code or an ErrorReason."""
+    """What went wrong, with the call or with its recording: a provider's code, the phone network's (`SIP_404`) or an
+    ErrorReason.
+    """
     error_description: _builtins.str
     """The same in words."""
     machine_detected: _builtins.bool

@@ -64,7 +64,9 @@ class ConferenceCall(_message.Message):
     recording_duration: _builtins.str
     """Length of the recording in seconds, in digits: a string, as documented."""
     error_code: _builtins.str
-    """What went wrong, with the call or with its recording: a provider's code or an ErrorReason."""
+    """What went wrong, with the call or with its recording: a provider's code, the phone network's (`SIP_404`) or an
+    ErrorReason.
+    """
     error_description: _builtins.str
     """The same in words."""
     recording_url: _builtins.str
@@ -188,7 +190,7 @@ class ConferenceCallParticipant(_message.Message):
     machine_detected: _builtins.bool
     """Whether a machine answered; absent where nobody knows."""
     error_code: _builtins.str
-    """What went wrong: a provider's code or an ErrorReason."""
+    """What went wrong: a provider's code, the phone network's (`SIP_404`) or an ErrorReason."""
     error_description: _builtins.str
     """The same in words."""
     @_builtins.property

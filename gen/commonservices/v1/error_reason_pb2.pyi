@@ -166,6 +166,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The error_code of a call whose recording could not be fetched, or is no sound that can be kept."""
     TRANSCRIPTION_FAILED: _ErrorReason.ValueType  # 112
     """The error_code of a call whose recording could not be transcribed."""
+    CALL_FAILED: _ErrorReason.ValueType  # 113
+    """The error_code of a call that could not be put through, where the provider does not say why."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused: the `reason` of every error, in REST bodies and in `google.rpc.ErrorInfo` of gRPC status
@@ -317,4 +319,6 @@ RECORDING_FAILED: ErrorReason.ValueType  # 111
 """The error_code of a call whose recording could not be fetched, or is no sound that can be kept."""
 TRANSCRIPTION_FAILED: ErrorReason.ValueType  # 112
 """The error_code of a call whose recording could not be transcribed."""
+CALL_FAILED: ErrorReason.ValueType  # 113
+"""The error_code of a call that could not be put through, where the provider does not say why."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

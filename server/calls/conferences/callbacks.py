@@ -170,6 +170,7 @@ async def _change_leg(
         nonlocal is_known
         now = datetime.now(UTC)
         leg = find(call)
+            sip_response_code=progress.sip_response_code,
         is_known = leg is not None
         if leg is None:
             return

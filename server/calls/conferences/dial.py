@@ -23,6 +23,7 @@ from server.calls import legs
 from server.calls.events import change_call
 from server.calls.opt_outs import RecipientOptedOutOfCalls, is_opted_out
 from server.calls.queries import Call
+from server.calls.reasons import describe
 from server.calls.tables import CallLegRow
 from server.db import Database, violated_constraint
 from server.notifications import Notifications
@@ -206,7 +207,7 @@ class DialWorker:
             report = await self._voice.dial(call)
         except ProviderRejected as failure:
             error = failure.error
-            await self._let_be(claim, error_code=error.code, error_description=legs.describe(error), is_certain=True)
+            await self._let_be(claim, error_code=error.code, error_description=describe(error), is_certain=True)
             return f"rejected_{error.code}"
         except ProviderUnavailable as failure:
             await self._postpone(claim, failure.retry_after, in_doubt=False)

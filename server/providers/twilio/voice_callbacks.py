@@ -182,6 +182,9 @@ def _progress(fields: Mapping[str, str], query: _Query) -> LegProgress:
     )
 
 
+        # Of a call that is over: 404 of a number that is not reachable, 487 of one that did not answer in time
+        # (https://www.twilio.com/docs/voice/api/call-resource#statuscallback).
+        sip_response_code=_count(fields.get("SipResponseCode")),
 def _parameters(fields: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in fields.items() if name not in _OF_EVERY_CALL}
 

@@ -110,6 +110,7 @@ def test_leg_without_a_uuid_of_ours_is_read() -> None:
 def test_progress_of_a_leg_is_read() -> None:
     assert READER.read_leg_progress(signed(LEG_PROGRESS_URL, PROGRESS)) == LegProgress(
         call_sid=CALL_SID,
+            sip_response_code=None,
         provider_status="completed",
         answered_by="machine_start",
         occurred_at=AT,
@@ -125,6 +126,7 @@ def test_outcome_of_a_detection_has_no_status() -> None:
         "CallSid": CALL_SID,
         "AnsweredBy": "human",
         "MachineDetectionDuration": "2300",
+        sip_response_code=200,
     }
 
     progress = READER.read_leg_progress(signed(LEG_PROGRESS_URL, fields))
@@ -154,6 +156,13 @@ def test_browsers_leg_is_read() -> None:
     ("timestamp", "at"),
     [
         (TIMESTAMP, AT),
+@pytest.mark.parametrize(("code", "read"), [("404", 404), ("", None), ("none", None), ("-1", None), ("9" * 50, None)])
+def test_what_the_network_answered_is_a_number_or_not_known(code: str, read: int | None) -> None:
+    fields = PROGRESS | {"CallStatus": "failed", "SipResponseCode": code}
+
+    assert READER.read_leg_progress(signed(LEG_PROGRESS_URL, fields)).sip_response_code == read
+
+
         ("Mon, 23 Nov 2026 01:00:05 -0800", AT),
         ("Mon, 23 Nov 2026 09:00:05 -0000", AT),
         ("23 Nov 2026 09:00:05", AT),

@@ -124,10 +124,11 @@ async def test_browser_calls_a_contact(server: Server, sandbox: Sandbox) -> None
 
 
 @pytest.mark.parametrize(
-    ("pickup", "status"), [("busy", "busy"), ("no-answer", "no-answer"), ("unreachable", "failed")]
+    ("pickup", "status", "sip_response_code"),
+    [("busy", "busy", 486), ("no-answer", "no-answer", 487), ("unreachable", "failed", 404)],
 )
 async def test_contact_who_is_not_reached_is_told_of(
-    server: Server, sandbox: Sandbox, pickup: str, status: str
+    server: Server, sandbox: Sandbox, pickup: str, status: str, sip_response_code: int
 ) -> None:
     server.answers[IncomingCall] = lambda call: server.scripts.dial_contact(
         call_uuid=server.call_uuid, leg_uuid=LEG, caller_id=NUMBER, phone_number=PHONE, time_limit=TIME_LIMIT
@@ -137,7 +138,7 @@ async def test_contact_who_is_not_reached_is_told_of(
     await sandbox.control("POST", "clients/staff_7/calls", json={"token": token(uuid4())})
 
     assert (await server.until(DialResult)).dial_status == status
-    await server.until_status(LEG, status)
+    assert (await server.until_status(LEG, status)).sip_response_code == sip_response_code
     assert server.of(RecordingReport) == []
 
 
