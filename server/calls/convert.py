@@ -135,11 +135,12 @@ def participant_status(row: CallLegRow) -> str:
         if leg.has_joined:
             return "joined"
         return "calling" if row.call_sid is not None or row.dial_attempts else "pending"
-    if leg.has_joined or leg.provider_status == "completed":
+    if leg.has_joined:
         return "left"
     if leg.has_failed:
         return "failed"
-    return (leg.provider_status or "canceled").replace("-", "_")
+    # Who hung up before they were in it did not come either.
+    return "no_answer" if leg.provider_status == "completed" else (leg.provider_status or "canceled").replace("-", "_")
 
 
 def voicemail_to_proto(

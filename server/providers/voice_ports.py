@@ -124,10 +124,11 @@ class LegProgress:
 
 @dataclass(frozen=True)
 class LegAnswer:
-    """A leg of a conference asks for its script."""
+    """A leg of a conference asks for its script; the second time it is one that has heard the welcome message."""
 
     progress: LegProgress
     conference_uuid: UUID
+    is_welcomed: bool
 
 
 @dataclass(frozen=True)
@@ -222,10 +223,14 @@ class VoiceCallbackReader(Protocol):
 class CallScripts(Protocol):
     """Writes what the provider is to do in a call: TwiML documents, as bytes of text/xml."""
 
+    def welcome(self, *, conference_uuid: UUID, leg_uuid: UUID, welcome_message: str) -> bytes:
+        """Speak the message, then ask for the leg's script as one that has heard it: who hangs up before never does."""
+        ...
+
     def join_conference(
-        self, *, call_uuid: UUID, conference_uuid: UUID, is_moderator: bool, welcome_message: str, time_limit: timedelta
+        self, *, call_uuid: UUID, conference_uuid: UUID, is_moderator: bool, time_limit: timedelta
     ) -> bytes:
-        """Join the conference; a contact hears the welcome message before. Recorded from its start."""
+        """Join the conference, which is recorded from its start."""
         ...
 
     def dial_contact(

@@ -308,10 +308,23 @@ class Conference:
         await dialler(self.parts, self.phones).step()
 
     async def answer(self, leg: CallLegRow, answered_by: str | None = "human", status: str = "in-progress") -> bytes:
-        """Somebody picks up, and the script is asked for."""
-        sid = self.phones.sid_of(leg)
-        told = progress(leg, sid, status, answered_by=answered_by)
-        return await conference_callbacks.answer_leg(self.parts, LegAnswer(told, self.uuid))
+        """Somebody picks up, hears the welcome message if there is one, and is to do what the last script says."""
+        script = await self.ask(leg, answered_by, status)
+        if b"<Redirect" in script:
+            return await self.ask(leg, answered_by, status, is_welcomed=True)
+        return script
+
+    async def ask(
+        self,
+        leg: CallLegRow,
+        answered_by: str | None = "human",
+        status: str = "in-progress",
+        *,
+        is_welcomed: bool = False,
+    ) -> bytes:
+        """Somebody's script is asked for, at first or once they have heard the welcome message."""
+        told = progress(leg, self.phones.sid_of(leg), status, answered_by=answered_by)
+        return await conference_callbacks.answer_leg(self.parts, LegAnswer(told, self.uuid, is_welcomed))
 
     async def tell(self, leg: CallLegRow, provider_status: str, **over: Any) -> None:
         """A status callback."""

@@ -63,7 +63,7 @@ async def _costs(conference: Conference, traced_db: Traced) -> dict[str, int]:
     posts: dict[str, Callable[[], Awaitable[Any]]] = {
         "repeated": lambda: conference.tell(moderator, "in-progress"),
         "completed": lambda: conference.tell(contact, "completed"),
-        "asked for a script": lambda: conference.answer(other),
+        "asked for a script": lambda: conference.ask(other, is_welcomed=True),
         "left": lambda: conference.happen("participant-leave", contact),
         "ended": lambda: conference.happen("conference-end"),
     }

@@ -57,15 +57,26 @@ class Posts:
         self._conference = conference
 
     async def ask(
-        self, who: int, status: str, answered_by: str, *, named: bool = True, sid: str | None = None
+        self,
+        who: int,
+        status: str,
+        answered_by: str,
+        *,
+        named: bool = True,
+        welcomed: bool = False,
+        sid: str | None = None,
     ) -> Script:
-        """Somebody's script is asked for."""
+        """Somebody's script is asked for, at first or once they have heard the welcome message."""
         leg = (await self._conference.legs())[who]
         path = f"{CALLS_PATH}/voice_responses?conference_uuid={self._conference.uuid}"
+        path += (f"&leg_uuid={leg.uuid}" if named else "") + ("&welcomed=1" if welcomed else "")
         form = self._call(sid or leg.call_sid or "", leg.address, status) | {"AnsweredBy": answered_by}
-        return await self._twilio.post(
-            self._stub.AnswerConferenceLeg, path + (f"&leg_uuid={leg.uuid}" if named else ""), form
-        )
+        return await self._twilio.post(self._stub.AnswerConferenceLeg, path, form)
+
+    async def join(self, who: int, answered_by: str = "human") -> Script:
+        """A contact answers and hears the welcome message; what they are to do then."""
+        await self.ask(who, "in-progress", answered_by)
+        return await self.ask(who, "in-progress", answered_by, welcomed=True)
 
     async def tell(self, who: int, status: str, *, named: bool = True, **over: str) -> None:
         """A status callback of somebody's call."""
@@ -124,11 +135,17 @@ async def test_contact_hears_the_welcome_message_and_waits_for_the_moderator(
 ) -> None:
     await invite(conference, posts)
 
-    script = await posts.ask(1, "in-progress", "unknown")
+    first = await posts.ask(1, "in-progress", "unknown")
+    before = (await conference.legs())[1].joined_at
+    second = await posts.ask(1, "in-progress", "unknown", welcomed=True)
 
-    assert script.verbs == ["Say", "Dial/Conference"]
-    assert script.spoken == WELCOME
-    [room] = script.root.iter("Conference")
+    assert (first.verbs, second.verbs) == (["Say", "Redirect"], ["Dial/Conference"])
+    assert first.spoken == WELCOME
+    asked = f"{CALLS_PATH}/voice_responses?conference_uuid={conference.uuid}&leg_uuid="
+    leg = (await conference.legs())[1]
+    assert first.root.findtext("Redirect") == f"{PUBLIC_BASE_URL}{asked}{leg.uuid}&welcomed=1#rc=5&rp=all"
+    assert (before is None, leg.joined_at is None) == (True, False)
+    [room] = second.root.iter("Conference")
     assert room.attrib["startConferenceOnEnter"] == "false"
     assert room.text == str(conference.uuid)
 
@@ -149,9 +166,9 @@ async def test_moderators_machine_is_hung_up_on_and_nobody_called(
 async def test_contacts_machine_joins_and_is_told_of(conference: Conference, posts: Posts, client: Client) -> None:
     await invite(conference, posts)
 
-    script = await posts.ask(1, "in-progress", "machine_start")
+    script = await posts.join(1, "machine_start")
 
-    assert script.verbs == ["Say", "Dial/Conference"]
+    assert script.verbs == ["Dial/Conference"]
     told = await participants(client, conference.call)
     assert [(each.internal_status, each.HasField("machine_detected"), each.machine_detected) for each in told] == [
         ("joined", True, False),
@@ -165,7 +182,7 @@ async def test_conference_is_told_of_from_first_to_last(conference: Conference, 
     await posts.ask(0, "in-progress", "human")
     await posts.happen("participant-join", 0)
     await conference.dial()
-    await posts.ask(1, "in-progress", "human")
+    await posts.join(1)
     await posts.happen("participant-join", 1)
     await posts.happen("conference-start")
     await posts.tell(2, "no-answer")

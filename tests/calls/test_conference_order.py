@@ -16,8 +16,9 @@ from tests.calls.conferences import CONTACTS, Conference, create, events_of, get
 from tests.clients import Client
 from tests.factories import make_messaging_service
 
-# What becomes of somebody who is called: who answers, or how it ends.
+# What becomes of somebody who is called: who answers, a contact who hangs up in the welcome message, or how it ends.
 ANSWERS = ("human", "unknown", "machine_start")
+HANGS_UP = "hangs up"
 ENDS = ("busy", "no-answer", "failed", "canceled")
 
 # What becomes of a callback: it comes at once, later, twice, or never.
@@ -32,6 +33,7 @@ any_time = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 outcomes = st.sampled_from((*ANSWERS, *ENDS))
+contacts_outcomes = st.sampled_from((*ANSWERS, *ENDS, HANGS_UP, HANGS_UP))
 fates = st.lists(st.sampled_from(FATES), min_size=60, max_size=60)
 
 
@@ -47,7 +49,7 @@ class Story:
 stories = st.builds(
     Story,
     st.one_of(st.just("human"), st.just("human"), outcomes),
-    st.lists(outcomes, min_size=len(CONTACTS), max_size=len(CONTACTS)),
+    st.lists(contacts_outcomes, min_size=len(CONTACTS), max_size=len(CONTACTS)),
     st.booleans(),
 )
 
@@ -136,8 +138,14 @@ async def call_contacts(story: Story, telling: Telling) -> list[int]:
             if not inside:
                 await telling.happen("conference-start")
             inside.append(who)
+        elif outcome == HANGS_UP:
+            await telling.status(who, "in-progress", answered_by="human")
+            assert b"<Redirect" in await conference.ask((await conference.legs())[who], "human")
     for who, outcome in enumerate(story.contacts, start=1):
-        if outcome in ENDS:
+        if outcome == HANGS_UP:
+            phones.become(phones.sid_of((await conference.legs())[who]), "completed", "human")
+            await telling.status(who, "completed", answered_by="human")
+        elif outcome in ENDS:
             phones.become(phones.sid_of((await conference.legs())[who]), outcome)
             await telling.status(who, outcome)
     return inside

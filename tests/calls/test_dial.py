@@ -353,7 +353,9 @@ async def test_second_call_of_a_leg_is_turned_away(conference: Conference) -> No
     moderator, *_ = await conference.legs()
     stranger = progress(moderator, "CA" + "f" * 32, "in-progress", answered_by="human")
 
-    script = await conference_callbacks.answer_leg(conference.parts, LegAnswer(stranger, conference.uuid))
+    script = await conference_callbacks.answer_leg(
+        conference.parts, LegAnswer(stranger, conference.uuid, is_welcomed=False)
+    )
     await conference_callbacks.update_leg(conference.parts, progress(moderator, "CA" + "f" * 32, "completed"))
 
     assert b"<Hangup" in script

@@ -180,7 +180,9 @@ class ConferenceCallParticipant(_message.Message):
     phone_number: _builtins.str
     """E.164."""
     internal_status: _builtins.str
-    """`pending` until they are called, `calling`, `joined`, `left`, `no_answer`, `busy`, `failed` or `canceled`."""
+    """`pending` until they are called, `calling`, `joined`, `left`, `no_answer` (also where they hung up before they joined),
+    `busy`, `failed` or `canceled`.
+    """
     provider_status: _builtins.str
     """The provider's last word on their call: `queued`, `initiated`, `ringing`, `in-progress`, `completed`, …."""
     muted: _builtins.bool

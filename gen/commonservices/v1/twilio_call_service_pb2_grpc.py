@@ -100,7 +100,8 @@ class TwilioCallServiceServicer:
 
     def AnswerConferenceLeg(self, request, context):
         """Somebody who is called into a conference has answered, or a machine has (AnsweredBy): answers the TwiML that joins
-        them. Query: conference_uuid, leg_uuid.
+        them. A contact hears the welcome message first, and is asked for again when it is over. Query: conference_uuid,
+        leg_uuid, welcomed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,8 @@ class TwilioCallServiceStub:
     """A call to one of our numbers: answers the return-call menu of the pairing, or the text for unknown callers."""
     AnswerConferenceLeg: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
     """Somebody who is called into a conference has answered, or a machine has (AnsweredBy): answers the TwiML that joins
-    them. Query: conference_uuid, leg_uuid.
+    them. A contact hears the welcome message first, and is asked for again when it is over. Query: conference_uuid,
+    leg_uuid, welcomed.
     """
     UpdateParticipantStatus: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
     """The progress of a leg (CallSid, CallStatus, SequenceNumber, AnsweredBy, …), and what answering machine detection found
@@ -72,7 +73,8 @@ class TwilioCallServiceAsyncStub(TwilioCallServiceStub):
     """A call to one of our numbers: answers the return-call menu of the pairing, or the text for unknown callers."""
     AnswerConferenceLeg: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Somebody who is called into a conference has answered, or a machine has (AnsweredBy): answers the TwiML that joins
-    them. Query: conference_uuid, leg_uuid.
+    them. A contact hears the welcome message first, and is asked for again when it is over. Query: conference_uuid,
+    leg_uuid, welcomed.
     """
     UpdateParticipantStatus: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """The progress of a leg (CallSid, CallStatus, SequenceNumber, AnsweredBy, …), and what answering machine detection found
@@ -112,7 +114,8 @@ class TwilioCallServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Somebody who is called into a conference has answered, or a machine has (AnsweredBy): answers the TwiML that joins
-        them. Query: conference_uuid, leg_uuid.
+        them. A contact hears the welcome message first, and is asked for again when it is over. Query: conference_uuid,
+        leg_uuid, welcomed.
         """
 
     @_abc_1.abstractmethod

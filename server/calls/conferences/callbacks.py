@@ -57,23 +57,14 @@ _WAS_IN = (None, IN_PROGRESS, "completed")
 
 
 async def answer_leg(parts: CallParts, answer: LegAnswer) -> bytes:
-    """What somebody who answered is to do: join the conference, unless it is a machine instead of the moderator, or
-    nobody wants them in it any more."""
+    """What somebody who answered is to do: join the conference, a contact once they have heard the welcome message. Not
+    so a machine instead of the moderator, nor who is not wanted in it any more."""
     progress = answer.progress
     script = parts.scripts.hang_up()
 
     def apply(call: Call, leg: CallLegRow, now: datetime) -> None:
         nonlocal script
-        script = parts.scripts.hang_up()
-        if _let_in(leg, progress, now=now):
-            conference = _conference_of(call)
-            script = parts.scripts.join_conference(
-                call_uuid=call.row.uuid,
-                conference_uuid=conference.uuid,
-                is_moderator=leg.kind == MODERATOR,
-                welcome_message=conference.welcome_message,
-                time_limit=parts.time_limit,
-            )
+        script = _script(parts, call, leg, answer, now=now)
 
     named = {"conference_uuid": answer.conference_uuid, "conference_sid": None}
     call_id = await parts.db.fetch_one(_FIND_CONFERENCE, named, scalar_row)
@@ -170,7 +161,6 @@ async def _change_leg(
         nonlocal is_known
         now = datetime.now(UTC)
         leg = find(call)
-            sip_response_code=progress.sip_response_code,
         is_known = leg is not None
         if leg is None:
             return
@@ -180,6 +170,7 @@ async def _change_leg(
             provider_status=progress.provider_status,
             answered_by=progress.answered_by,
             error=progress.error,
+            sip_response_code=progress.sip_response_code,
             occurred_at=progress.occurred_at,
             now=now,
         )
@@ -195,17 +186,33 @@ async def _change_leg(
     return is_known
 
 
-def _let_in(leg: CallLegRow, progress: LegProgress, *, now: datetime) -> bool:
-    """Whether somebody who asks for their script may join. Who is told so has joined, as far as anybody can tell: no
-    callback of it may ever come."""
+def _script(parts: CallParts, call: Call, leg: CallLegRow, answer: LegAnswer, *, now: datetime) -> bytes:
+    """What somebody who asks for their script is to do. Who is told to join has joined, as far as anybody can tell: no
+    callback of it may ever come. A contact may hang up in the welcome message, and is told once they have heard it."""
+    if not _is_let_in(leg, answer.progress):
+        return parts.scripts.hang_up()
+    conference = _conference_of(call)
+    is_moderator = leg.kind == MODERATOR
+    if not is_moderator and not answer.is_welcomed:
+        return parts.scripts.welcome(
+            conference_uuid=conference.uuid, leg_uuid=leg.uuid, welcome_message=conference.welcome_message
+        )
+    if answer.progress.provider_status == IN_PROGRESS:
+        _joined(leg, answer.progress.occurred_at, now=now)
+    return parts.scripts.join_conference(
+        call_uuid=call.row.uuid,
+        conference_uuid=conference.uuid,
+        is_moderator=is_moderator,
+        time_limit=parts.time_limit,
+    )
+
+
+def _is_let_in(leg: CallLegRow, progress: LegProgress) -> bool:
+    """Whether somebody who asks for their script may join."""
     is_over = progress.provider_status in FINAL_STATUSES
     if leg.hangup_at is not None and not is_over:
         return False
-    if leg.kind == MODERATOR and is_machine(leg.answered_by):
-        return False
-    if progress.provider_status == IN_PROGRESS:
-        _joined(leg, progress.occurred_at, now=now)
-    return True
+    return not (leg.kind == MODERATOR and is_machine(leg.answered_by))
 
 
 def _take_event(conference: ConferenceCallRow, event: ConferenceEvent, *, now: datetime) -> None:

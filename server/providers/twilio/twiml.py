@@ -47,13 +47,19 @@ class TwilioCallScripts:
     def __init__(self, *, public_base_url: str) -> None:
         self._urls = VoiceUrls(public_base_url)
 
+    def welcome(self, *, conference_uuid: UUID, leg_uuid: UUID, welcome_message: str) -> bytes:
+        """Twilio asks for what follows when it has spoken, and not where somebody has hung up."""
+        response = VoiceResponse()
+        if welcome_message.strip():
+            _say(response, welcome_message)
+        url = self._urls.welcomed_leg_answer(conference_uuid=conference_uuid, leg_uuid=leg_uuid)
+        response.redirect(url, method="POST")
+        return _document(response)
+
     def join_conference(
-        self, *, call_uuid: UUID, conference_uuid: UUID, is_moderator: bool, welcome_message: str, time_limit: timedelta
+        self, *, call_uuid: UUID, conference_uuid: UUID, is_moderator: bool, time_limit: timedelta
     ) -> bytes:
         """Twilio takes callbacks and recording of whoever comes first, so everybody brings the same."""
-        response = VoiceResponse()
-        if not is_moderator and welcome_message.strip():
-            _say(response, welcome_message)
         dial = Dial(time_limit=_seconds(time_limit))
         dial.conference(
             str(conference_uuid),
@@ -66,7 +72,7 @@ class TwilioCallScripts:
             status_callback=self._urls.conference_event(conference_uuid=conference_uuid),
             status_callback_event=_CONFERENCE_EVENTS,
         )
-        return _document(response, [dial])
+        return _document(VoiceResponse(), [dial])
 
     def dial_contact(
         self, *, call_uuid: UUID, leg_uuid: UUID, caller_id: str, phone_number: str, time_limit: timedelta

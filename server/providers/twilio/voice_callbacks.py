@@ -69,7 +69,11 @@ class TwilioVoiceCallbackReader:
         fields = self._verifier.storable_fields(request)
         query = _Query(request.url)
         _need(fields, "CallSid", "CallStatus", query=query, named=("conference_uuid",))
-        return LegAnswer(progress=_progress(fields, query), conference_uuid=query.needed_uuid("conference_uuid"))
+        return LegAnswer(
+            progress=_progress(fields, query),
+            conference_uuid=query.needed_uuid("conference_uuid"),
+            is_welcomed=query.get("welcomed") is not None,
+        )
 
     def read_leg_progress(self, request: SignedRequest) -> LegProgress:
         """The progress of a leg. Of a detection there is no status, and of the number only what Twilio says."""
@@ -178,13 +182,13 @@ def _progress(fields: Mapping[str, str], query: _Query) -> LegProgress:
         occurred_at=_time(fields.get("Timestamp")),
         to_number=fields.get("To", ""),
         error=_error(fields.get("ErrorCode")),
+        # Of a call that is over: 404 of a number that is not reachable, 487 of one that did not answer in time
+        # (https://www.twilio.com/docs/voice/api/call-resource#statuscallback).
+        sip_response_code=_count(fields.get("SipResponseCode")),
         leg_uuid=query.uuid("leg_uuid"),
     )
 
 
-        # Of a call that is over: 404 of a number that is not reachable, 487 of one that did not answer in time
-        # (https://www.twilio.com/docs/voice/api/call-resource#statuscallback).
-        sip_response_code=_count(fields.get("SipResponseCode")),
 def _parameters(fields: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in fields.items() if name not in _OF_EVERY_CALL}
 

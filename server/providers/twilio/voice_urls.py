@@ -20,6 +20,10 @@ class VoiceUrls:
         """Asked for the script of a conference's leg, once it is answered."""
         return self._url("voice_responses", conference_uuid=conference_uuid, leg_uuid=leg_uuid)
 
+    def welcomed_leg_answer(self, *, conference_uuid: UUID, leg_uuid: UUID) -> str:
+        """Asked the same again, once the welcome message was heard."""
+        return self._url("voice_responses", conference_uuid=conference_uuid, leg_uuid=leg_uuid, welcomed=1)
+
     def leg_progress(self, *, call_uuid: UUID, leg_uuid: UUID) -> str:
         """Told of a leg's progress, and of what was detected."""
         return self._url("participant_status_changes", call_uuid=call_uuid, leg_uuid=leg_uuid)

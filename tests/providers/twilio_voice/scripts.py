@@ -13,14 +13,15 @@ LEG = UUID("0198c8a4-2b1c-7000-8000-000000000001")
 TIME_LIMIT = timedelta(minutes=120)
 
 
-def conference(*, is_moderator: bool, welcome_message: str = "This is a call from your school.") -> bytes:
+def welcome(welcome_message: str = "This is a call from your school.") -> bytes:
+    """The first script of a contact in a conference."""
+    return SCRIPTS.welcome(conference_uuid=CONFERENCE, leg_uuid=LEG, welcome_message=welcome_message)
+
+
+def conference(*, is_moderator: bool) -> bytes:
     """The script of somebody in a conference."""
     return SCRIPTS.join_conference(
-        call_uuid=CALL,
-        conference_uuid=CONFERENCE,
-        is_moderator=is_moderator,
-        welcome_message=welcome_message,
-        time_limit=TIME_LIMIT,
+        call_uuid=CALL, conference_uuid=CONFERENCE, is_moderator=is_moderator, time_limit=TIME_LIMIT
     )
 
 
@@ -34,7 +35,8 @@ def all_scripts() -> dict[str, bytes]:
     return {
         "moderator": conference(is_moderator=True),
         "contact": conference(is_moderator=False),
-        "contact_without_welcome": conference(is_moderator=False, welcome_message=" "),
+        "welcome": welcome(),
+        "welcome_without_words": welcome(" "),
         "dial_contact": SCRIPTS.dial_contact(
             call_uuid=CALL,
             leg_uuid=LEG,

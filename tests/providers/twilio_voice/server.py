@@ -74,11 +74,19 @@ class Server:
 
     def join(self, answer: LegAnswer) -> bytes:
         """The script of a leg of a conference, by who it is."""
+        leg_uuid = answer.progress.leg_uuid
+        assert leg_uuid is not None, "our URLs name it"
+        is_moderator = leg_uuid == self.moderator_leg
+        if not is_moderator and not answer.is_welcomed:
+            return self.scripts.welcome(
+                conference_uuid=answer.conference_uuid,
+                leg_uuid=leg_uuid,
+                welcome_message="This is a call from your school.",
+            )
         return self.scripts.join_conference(
             call_uuid=self.call_uuid,
             conference_uuid=answer.conference_uuid,
-            is_moderator=answer.progress.leg_uuid == self.moderator_leg,
-            welcome_message="This is a call from your school.",
+            is_moderator=is_moderator,
             time_limit=TIME_LIMIT,
         )
 

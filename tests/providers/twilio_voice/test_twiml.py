@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.providers.sandbox.voice_twiml import verbs_of
-from server.providers.sandbox.voice_verbs import Dial, Gather, Hangup, Record, Say
-from tests.providers.twilio_voice.scripts import CALL, LEG, SCRIPTS, all_scripts, conference, menu
+from server.providers.sandbox.voice_verbs import Dial, Gather, Hangup, Record, Redirect, Say
+from tests.providers.twilio_voice.scripts import CALL, CONFERENCE, LEG, SCRIPTS, all_scripts, conference, menu, welcome
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "twiml"
 
@@ -44,27 +44,34 @@ def test_script_can_be_carried_out(document: bytes) -> None:
 @pytest.mark.parametrize("document", all_scripts().values(), ids=all_scripts())
 def test_every_url_is_absolute_and_names_what_it_is_about(document: bytes) -> None:
     for element in ElementTree.fromstring(document).iter():  # noqa: S314 # our own
-        for name, value in element.attrib.items():
-            if name == "action" or name.endswith("allback"):
-                url = urlsplit(value)
-                assert (url.scheme, url.netloc) == ("https", "api.example")
-                assert url.path.startswith("/api/v1/twilio_calls/")
-                assert {"call_uuid", "conference_uuid"} & set(parse_qs(url.query))
-                assert url.fragment == "rc=5&rp=all"
+        urls = [value for name, value in element.attrib.items() if name == "action" or name.endswith("allback")]
+        for url in map(urlsplit, [*urls, element.text or ""] if element.tag == "Redirect" else urls):
+            assert (url.scheme, url.netloc) == ("https", "api.example")
+            assert url.path.startswith("/api/v1/twilio_calls/")
+            assert {"call_uuid", "conference_uuid"} & set(parse_qs(url.query))
+            assert url.fragment == "rc=5&rp=all"
 
 
 def test_nobody_starts_a_conference_or_ends_it_but_the_moderator() -> None:
     (moderator,) = verbs_of("text/xml", conference(is_moderator=True))
-    welcome, contact = verbs_of("text/xml", conference(is_moderator=False))
+    (contact,) = verbs_of("text/xml", conference(is_moderator=False))
 
     assert isinstance(moderator, Dial)
     assert isinstance(contact, Dial)
-    assert isinstance(welcome, Say)
     flags = [
         (noun.start_conference_on_enter, noun.end_conference_on_exit)  # type: ignore[union-attr] # a Conference
         for noun in (*moderator.nouns, *contact.nouns)
     ]
     assert flags == [(True, True), (False, False)]
+
+
+def test_script_is_asked_for_again_once_the_welcome_message_was_heard() -> None:
+    say, redirect = verbs_of("text/xml", welcome())
+
+    assert isinstance(say, Say)
+    assert isinstance(redirect, Redirect)
+    asked = f"https://api.example/api/v1/twilio_calls/voice_responses?conference_uuid={CONFERENCE}&leg_uuid={LEG}"
+    assert (redirect.url, redirect.method) == (f"{asked}&welcomed=1#rc=5&rp=all", "POST")
 
 
 def test_menu_hears_one_digit_or_none_and_says_which_attempt_it_was() -> None:
@@ -98,7 +105,7 @@ def test_who_leaves_no_message_is_told_so_and_hung_up_on() -> None:
 )
 def test_text_is_spoken_as_it_is_whatever_is_in_it(text: str, spoken: str) -> None:
     assert heard(SCRIPTS.say(text)) == spoken
-    assert heard(conference(is_moderator=False, welcome_message=text)) == spoken
+    assert heard(welcome(text)) == spoken
 
 
 @given(st.text(st.characters(exclude_categories=[]), min_size=1))

@@ -86,6 +86,15 @@ def test_leg_that_asks_for_its_script_is_read() -> None:
     assert answer.conference_uuid == CONFERENCE
     assert answer.progress.leg_uuid == LEG
     assert (answer.progress.provider_status, answer.progress.answered_by) == ("in-progress", "machine_start")
+    assert not answer.is_welcomed
+
+
+def test_leg_that_has_heard_the_welcome_message_is_read() -> None:
+    url = URLS.welcomed_leg_answer(conference_uuid=CONFERENCE, leg_uuid=LEG)
+
+    answer = READER.read_leg_answer(signed(url, PROGRESS | {"CallStatus": "in-progress"}))
+
+    assert (answer.conference_uuid, answer.progress.leg_uuid, answer.is_welcomed) == (CONFERENCE, LEG, True)
 
 
 def test_leg_without_a_uuid_of_ours_is_read() -> None:
@@ -101,21 +110,23 @@ def test_leg_without_a_uuid_of_ours_is_read() -> None:
             occurred_at=None,
             to_number="+12065550100",
             error=None,
+            sip_response_code=None,
             leg_uuid=None,
         ),
         conference_uuid=CONFERENCE,
+        is_welcomed=False,
     )
 
 
 def test_progress_of_a_leg_is_read() -> None:
     assert READER.read_leg_progress(signed(LEG_PROGRESS_URL, PROGRESS)) == LegProgress(
         call_sid=CALL_SID,
-            sip_response_code=None,
         provider_status="completed",
         answered_by="machine_start",
         occurred_at=AT,
         to_number="+12065550100",
         error=None,
+        sip_response_code=200,
         leg_uuid=LEG,
     )
 
@@ -126,7 +137,6 @@ def test_outcome_of_a_detection_has_no_status() -> None:
         "CallSid": CALL_SID,
         "AnsweredBy": "human",
         "MachineDetectionDuration": "2300",
-        sip_response_code=200,
     }
 
     progress = READER.read_leg_progress(signed(LEG_PROGRESS_URL, fields))
@@ -146,6 +156,13 @@ def test_error_code_that_is_none_is_no_error(code: str) -> None:
     assert READER.read_leg_progress(signed(LEG_PROGRESS_URL, PROGRESS | {"ErrorCode": code})).error is None
 
 
+@pytest.mark.parametrize(("code", "read"), [("404", 404), ("", None), ("none", None), ("-1", None), ("9" * 50, None)])
+def test_what_the_network_answered_is_a_number_or_not_known(code: str, read: int | None) -> None:
+    fields = PROGRESS | {"CallStatus": "failed", "SipResponseCode": code}
+
+    assert READER.read_leg_progress(signed(LEG_PROGRESS_URL, fields)).sip_response_code == read
+
+
 def test_browsers_leg_is_read() -> None:
     fields = PROGRESS | {"To": "client:staff_7"}
 
@@ -156,13 +173,6 @@ def test_browsers_leg_is_read() -> None:
     ("timestamp", "at"),
     [
         (TIMESTAMP, AT),
-@pytest.mark.parametrize(("code", "read"), [("404", 404), ("", None), ("none", None), ("-1", None), ("9" * 50, None)])
-def test_what_the_network_answered_is_a_number_or_not_known(code: str, read: int | None) -> None:
-    fields = PROGRESS | {"CallStatus": "failed", "SipResponseCode": code}
-
-    assert READER.read_leg_progress(signed(LEG_PROGRESS_URL, fields)).sip_response_code == read
-
-
         ("Mon, 23 Nov 2026 01:00:05 -0800", AT),
         ("Mon, 23 Nov 2026 09:00:05 -0000", AT),
         ("23 Nov 2026 09:00:05", AT),

@@ -72,6 +72,7 @@ async def test_conference_is_joined_recorded_and_ended_by_its_moderator(
     moderator_sid = (await calls.dial(moderator)).call_sid
     await server.until(ConferenceEvent, lambda event: event.name == "participant-join")
     contact_sid = (await calls.dial(replace(moderator, leg_uuid=LEG, to_number=OTHER_PHONE))).call_sid
+    await server.until(LegAnswer, lambda answer: (answer.progress.call_sid, answer.is_welcomed) == (contact_sid, True))
     await server.until(ConferenceEvent, lambda event: event.name == "conference-start")
     await sandbox.control("POST", f"calls/{contact_sid}/speech", json={"text": "Hello, this is me."})
 
