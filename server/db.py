@@ -134,7 +134,7 @@ class Database:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
         """One transaction in an ORM session; it commits when the block ends and rolls back when it raises."""
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             await connection.set_autocommit(False)
             connection.is_lent = True
             try:
@@ -148,24 +148,36 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         """A bare psycopg connection in autocommit."""
+        async with self._connection() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[_Connection]:
+        """One of the pool's. The pool waits for it by asyncio.wait_for, which before Python 3.12 forgets a cancellation
+        that comes at the moment at which there is one: whoever was to end would go on."""
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        cancelled_before = task.cancelling()
         async with self._pool.connection() as connection:
+            if task.cancelling() > cancelled_before:
+                raise asyncio.CancelledError
             yield connection
 
     async def fetch_one(self, query: str, parameters: Parameters, row: BaseRowFactory[Row]) -> Row | None:
         """Run one statement as its own transaction and answer its first row."""
-        async with self._pool.connection() as connection, connection.cursor(row_factory=row) as cursor:
+        async with self._connection() as connection, connection.cursor(row_factory=row) as cursor:
             await cursor.execute(_trusted(query), parameters)
             return await cursor.fetchone()
 
     async def fetch_all(self, query: str, parameters: Parameters, row: BaseRowFactory[Row]) -> list[Row]:
         """Run one statement as its own transaction and answer all its rows."""
-        async with self._pool.connection() as connection, connection.cursor(row_factory=row) as cursor:
+        async with self._connection() as connection, connection.cursor(row_factory=row) as cursor:
             await cursor.execute(_trusted(query), parameters)
             return await cursor.fetchall()
 
     async def execute(self, query: str, parameters: Parameters | Sequence[object] = ()) -> int:
         """Run one statement as its own transaction and answer how many rows it touched."""
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             cursor = await connection.execute(_trusted(query), parameters)
             return cursor.rowcount
 

@@ -90,6 +90,44 @@ async def test_looking_for_broken_connections_ends_when_it_is_cancelled(two: Dat
     assert turns > 2
 
 
+async def test_waiting_for_a_connection_ends_when_it_is_cancelled_as_there_is_one(database_url: str) -> None:
+    db = Database(database_url, max_size=1)
+    await db.open()
+    try:
+        for turns in range(30):
+            waiting, given_back = await _held_up(db)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            done, _ = await asyncio.wait({waiting}, timeout=10)
+            assert done, f"went on after {turns} turns"
+            assert waiting.cancelled()
+            await given_back
+    finally:
+        await db.close()
+
+
+async def _held_up(db: Database) -> tuple[asyncio.Task[None], asyncio.Task[None]]:
+    """Somebody who waits for the one connection, and keeps it; and who has it, and gives it back at this moment."""
+    has_it, gives_back = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with db.connection():
+            has_it.set()
+            await gives_back.wait()
+
+    async def wait() -> None:
+        async with db.connection():
+            await asyncio.Event().wait()
+
+    holding = asyncio.create_task(hold())
+    await has_it.wait()
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0.01)
+    gives_back.set()
+    return waiting, holding
+
+
 def _is_unavailable(error: Exception) -> bool:
     failure = failure_of(error)
     return failure is not None and failure.code == grpc.StatusCode.UNAVAILABLE
