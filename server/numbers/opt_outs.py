@@ -12,9 +12,12 @@ from server.db import Database
 
 _SAYS = "source, opted_out_at, opted_in_at"
 
-# Of somebody who has opted out already nothing changes: the first source and time stay.
+# Of somebody who has opted out already the first source and time stay; of a number's word it changes in which service
+# that was told last.
 _OPT_OUT = "source = excluded.source, opted_out_at = excluded.opted_out_at, opted_in_at = NULL"
 _OUT_ALREADY = "o.opted_out_at IS NOT NULL"
+_OPT_OUT_AGAIN = """source = CASE WHEN o.opted_out_at IS NULL THEN excluded.source ELSE o.source END,
+        opted_out_at = coalesce(o.opted_out_at, excluded.opted_out_at), opted_in_at = NULL"""
 _OPT_IN = "source = excluded.source, opted_out_at = NULL, opted_in_at = excluded.opted_in_at"
 
 # What a refusal says is kept, also of the number, unless they asked the service for messages since.
@@ -46,22 +49,22 @@ def record_keyword(source: str, *, contact: str, number: str) -> str:
     The rows have `messaging_service_id`, null where the number speaks for none, and as the columns `contact` and
     `number` the contact's number and ours. The same goes for `opt_in`.
     """
-    return _told(source, contact=contact, number=number, says="now(), NULL", sets=_OPT_OUT, unless=_OUT_ALREADY)
+    return _told(source, contact=contact, number=number, says="now(), NULL", sets=_OPT_OUT_AGAIN)
 
 
 def opt_in(source: str, *, contact: str, number: str) -> str:
     """CTEs that opt them in again. That is kept also of somebody who had not opted out here: the provider's word that
     they had may be on its way."""
-    return _told(source, contact=contact, number=number, says="NULL, now()", sets=_OPT_IN, unless="false")
+    return _told(source, contact=contact, number=number, says="NULL, now()", sets=_OPT_IN)
 
 
-def _told(source: str, *, contact: str, number: str, says: str, sets: str, unless: str) -> str:
+def _told(source: str, *, contact: str, number: str, says: str, sets: str) -> str:
     """`of_number`, and after it `of_service`: the count waits for all of it."""
     return f"""of_number AS (
     INSERT INTO number_opt_outs AS o (twilio_number, phone_number, messaging_service_id, {_SAYS})
     SELECT {number}, {contact}, messaging_service_id, 'keyword', {says} FROM {source}
     ON CONFLICT (twilio_number, phone_number) DO UPDATE
-    SET messaging_service_id = excluded.messaging_service_id, {sets} WHERE NOT {unless}
+    SET messaging_service_id = excluded.messaging_service_id, {sets}
     RETURNING 1
 ),
 of_service AS (
@@ -69,7 +72,7 @@ of_service AS (
     SELECT messaging_service_id, {contact}, 'keyword', {says}
     FROM {source}, (SELECT count(*) FROM of_number) number_first
     WHERE messaging_service_id IS NOT NULL
-    ON CONFLICT (messaging_service_id, phone_number) DO UPDATE SET {sets} WHERE NOT {unless}
+    ON CONFLICT (messaging_service_id, phone_number) DO UPDATE SET {sets}
 )"""
 
 

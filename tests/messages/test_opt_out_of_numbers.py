@@ -245,3 +245,22 @@ async def test_contact_is_shown_opted_out_as_long_as_sends_are_refused(
     assert moved.participants[0].opted_out_at == told.participants[0].opted_out_at
     assert told.participants[0].HasField("opted_out_at")
     assert not started.participants[0].HasField("opted_out_at")
+
+
+async def test_stop_that_is_said_again_holds_where_it_was_said_last(
+    texts: Texts, client: Client, db: Database, service_id: int, other_id: int
+) -> None:
+    await texts.send("STOP")
+    await texts.send("START", to=OTHER)
+    await texts.send("STOP")
+    await move(db, other_id)
+    await texts.send("STOP")
+    await move(db, service_id)
+    await texts.send("START", to=OTHER)
+    back = await is_refused(client, SENDER)
+    await move(db, other_id)
+    await texts.send("START", to=ELSEWHERE)
+
+    # Back in its first service it is the other one's STOP that holds, and in that one what is said to any number.
+    assert back
+    assert not await is_refused(client, SENDER)
