@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 
 from server.background import Backoff
 from server.db import DATABASE_DOWN, Database
+from server.errors import Unavailable
 from server.storage import StorageFailed
 
 log = structlog.get_logger()
@@ -127,9 +128,9 @@ async def _attempted(
 
 
 def _is_storage_away(error: Exception) -> bool:
-    """Whether it is our storage or our database that cannot be reached."""
+    """Whether it is our storage or our database that cannot be reached, or not changed now."""
     cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
-    return isinstance(cause, (StorageFailed, *DATABASE_DOWN))
+    return isinstance(cause, (StorageFailed, Unavailable, *DATABASE_DOWN))
 
 
 async def _postpone(db: Database, queue: Queue[ClaimT], claim: ClaimT, delay: timedelta) -> None:

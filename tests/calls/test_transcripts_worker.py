@@ -260,16 +260,23 @@ class Away(FolderStorage):
         raise StorageFailed("away")
 
 
-@pytest.fixture
-async def away(settings: Settings, tmp_path: Path) -> AsyncIterator[Away]:
-    """Our storage, while it cannot be reached."""
-    storage = Away(tmp_path, signer_of(settings))
+class Unsigned(FolderStorage):
+    """A storage whose URLs cannot be signed."""
+
+    async def url(self, key: str, *, expires_in: timedelta) -> str:
+        raise StorageFailed("no credentials")
+
+
+@pytest.fixture(params=[Away, Unsigned])
+async def away(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[FolderStorage]:
+    """Our storage, while it cannot do what it is for."""
+    storage = request.param(Path(settings.storage_url.removeprefix("file://")), signer_of(settings))
     yield storage
     await storage.aclose()
 
 
 async def test_storage_that_is_away_is_tried_for_as_long_as_it_takes(
-    call: CallRow, make_worker: MakeWorker, away: Away, db: Database
+    call: CallRow, make_worker: MakeWorker, away: FolderStorage, db: Database
 ) -> None:
     await db.execute("UPDATE transcripts SET created_at = now() - interval '30 days', attempts = 1000")
 
