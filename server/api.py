@@ -285,8 +285,10 @@ async def _opened(parts: _Parts) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await parts.storage.aclose()
-        await parts.db.close()
+        try:
+            await parts.storage.aclose()
+        finally:
+            await parts.db.close()
 
 
 def _parts(settings: Settings) -> _Parts:

@@ -121,7 +121,7 @@ class _Resolver(AbstractResolver):
         ]
 
     def _look_up(self, host: str, port: int, family: socket.AddressFamily) -> Future[Sequence[_Found]]:
-        """Frees its place when the thread has ended, whether anybody still waits for the answer or not."""
+        """Frees its place when there is an answer, whether anybody still waits for it or not."""
         loop = asyncio.get_running_loop()
         answer: Future[Sequence[_Found]] = Future()
         answer.set_running_or_notify_cancel()
@@ -139,7 +139,11 @@ class _Resolver(AbstractResolver):
                 answer.set_result(found)
 
         answer.add_done_callback(free)
-        Thread(target=look_up, name=f"look-up-{host}", daemon=True).start()
+        try:
+            Thread(target=look_up, name=f"look-up-{host}", daemon=True).start()
+        except RuntimeError as error:
+            # There may be no more threads. To aiohttp an OSError is a name that was not found.
+            answer.set_exception(OSError(str(error)))
         return answer
 
     async def close(self) -> None:

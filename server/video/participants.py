@@ -34,7 +34,7 @@ class VideoCallFull(FailedPrecondition):
 
     def __init__(self, call: VideoCallRow) -> None:
         super().__init__(
-            f"{MOST_PARTICIPANTS} participants are in the video call already", session_key=str(call.session_key)
+            f"{MOST_PARTICIPANTS} participants were let into the video call already", session_key=str(call.session_key)
         )
 
 

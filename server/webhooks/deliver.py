@@ -159,6 +159,8 @@ class Deliverer:
     async def _claim(self) -> list[Claim]:
         """Go on with the endpoints after those of the last claim, so that none is served first for ever."""
         claims: list[Claim] = []
+        if not self._has_room(claims):
+            return claims
         for after in sorted({self._after, 0}, reverse=True):
             if self._has_room(claims):
                 claims += await self._claim_after(after, claimed=claims)
