@@ -1,9 +1,9 @@
 """Who takes no messages of a messaging service or of a number. SQL to be part of what learns of it: all or nothing.
 
 A word of a contact is told to one of our numbers and to the messaging service that the number speaks for, and is kept
-for both: numbers move between services. While the number is in the service that it was told in, the service's row alone
-says what holds: what is said to any number of a service counts for all of them. Anywhere else the number's row holds,
-too. Whoever writes both writes the number's first, so that nobody waits for whoever waits for them.
+for both: numbers move between services. While the number is in the service that it was told in last, the service's row
+alone says what holds: what is said to any number of a service counts for all of them. Anywhere else the number's row
+holds, too. Whoever writes both writes the number's first, so that nobody waits for whoever waits for them.
 """
 
 from datetime import datetime
